@@ -1,0 +1,85 @@
+"""The record of a check: what every report format prints, and what `verify.check` returns."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Verdict(Enum):
+    """The five answers of a check, from best to worst for a reader in a hurry."""
+
+    PASS = "pass"
+    SUSPECT = "suspect"
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+    NOT_RUN = "not-run"
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """A known mistake that explains what was seen."""
+
+    mistake: str
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class Worst:
+    """The element that is furthest beyond its bound. Floats are written in hex, labels as integers."""
+
+    settings: Mapping[str, str | int | float | bool]
+    inputs: Mapping[str, object]
+    output: str
+    index: tuple[int, ...]
+    expected: str
+    got: str
+    bound: float
+    case: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The verdict on one aspect of one operator in one dtype.
+
+    `aspect` is value, vjp, step, epoch, law:NAME or contract:NAME; `ratio` is the largest error as a
+    multiple of its bound, `ulp` the same error in units in the last place; `variant` names the convention
+    that the candidate follows where it is not the reference's.
+    """
+
+    op: str
+    aspect: str
+    dtype: str
+    verdict: Verdict
+    cases: int
+    failing_cases: int = 0
+    ratio: float | None = None
+    ulp: float | None = None
+    reason: str = ""
+    variant: str = ""
+    worst: Worst | None = None
+    diagnosis: tuple[Diagnosis, ...] = ()
+    replay: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything that one check found. `environment` has the versions that the figures depend on."""
+
+    target: str
+    version: str
+    seed: int
+    level: str
+    environment: Mapping[str, str]
+    outcomes: tuple[Outcome, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    def count(self, verdict: Verdict) -> int:
+        return Counter(outcome.verdict for outcome in self.outcomes)[verdict]
+
+    def exit_code(self, *, strict: bool = False) -> int:
+        """0 if nothing fails (with `strict`: and nothing is suspect or inconclusive), else 1."""
+        bad = [Verdict.FAIL, Verdict.SUSPECT, Verdict.INCONCLUSIVE] if strict else [Verdict.FAIL]
+        return int(any(outcome.verdict in bad for outcome in self.outcomes))
