@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Generic, ParamSpec, TypeVar
+from typing import Generic, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,27 @@ class ArgumentError(ValueError):
     def __init__(self, op: str, argument: str, given: str, required: str, remedy: str) -> None:
         super().__init__(f"{op}: {argument} is {given}; required: {required}. {remedy}")
         self.op, self.argument, self.given, self.required, self.remedy = op, argument, given, required, remedy
+
+
+class Operator(Protocol):
+    """What every `Op` has, whatever its types: for code that walks over the operators."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def signature(self) -> str: ...
+    @property
+    def arguments(self) -> tuple[str, ...]: ...
+    @property
+    def batched(self) -> bool: ...
+    @property
+    def forward(self) -> Callable[..., tuple[Array, tuple[object, ...]]]: ...
+    @property
+    def backward(self) -> Callable[..., tuple[Array, ...]]: ...
+    @property
+    def __call__(self) -> Callable[..., Array]: ...
+    @property
+    def vjp(self) -> Callable[..., tuple[Array, ...]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +79,7 @@ class Op(Generic[P, R, G]):
         dtype = _validate(self, args)
         with np.errstate(all="ignore"):
             y, _ = self.forward(*_in_float32(args), **kwargs)
-        return y.astype(dtype, copy=False)
+        return np.asarray(y, dtype=dtype)
 
     def vjp(self, dy: Array, *args: P.args, **kwargs: P.kwargs) -> G:
         """Return the gradients of `sum(dy * output)`, one for each differentiable argument.
@@ -70,8 +91,8 @@ class Op(Generic[P, R, G]):
         with np.errstate(all="ignore"):
             y, residuals = self.forward(*_in_float32(args), **kwargs)
             _validate_cotangent(self, dy, dtype, y.shape)
-            gradients = self.backward(residuals, dy.astype(y.dtype, copy=False))
-        return tuple.__new__(type(gradients), (g.astype(dtype, copy=False) for g in gradients))
+            gradients = self.backward(residuals, np.asarray(dy, dtype=y.dtype))
+        return tuple.__new__(type(gradients), (np.asarray(g, dtype=dtype) for g in gradients))
 
 
 def _in_float32(args: T) -> T:
@@ -119,10 +140,10 @@ def _validate(op: Op[P, R, G], args: tuple[object, ...]) -> np.dtype[np.floating
 
 
 def _validate_dtype(
-    op: str, name: str, value: npt.NDArray[np.generic], dtype: np.dtype[np.floating] | None
+    op: str, name: str, value: Array, dtype: np.dtype[np.floating] | None
 ) -> np.dtype[np.floating] | None:
     given = value.dtype
-    if name == "labels":
+    if name == "labels":  # the one integer argument of any operator
         if given.kind not in "iu":
             raise ArgumentError(
                 op, name, f"of dtype {given}", "an integer dtype", "Use labels.astype(np.int64)."
@@ -160,8 +181,11 @@ def _validate_shape(
     if batch:
         required += f" and batch axes {batch}"
     bad_batch = leading != batch if batch is not None else bool(leading) and not op.batched
-    bad_core = split >= 0 and any(axes.get(axis, size) != size for axis, size in zip(core, sizes, strict=True))
-    if split < 0 or bad_batch or bad_core:
+    if (
+        split < 0
+        or bad_batch
+        or any(axes.get(axis, size) != size for axis, size in zip(core, sizes, strict=True))
+    ):
         raise ArgumentError(
             op.name,
             name,
@@ -176,12 +200,28 @@ def _validate_shape(
 def _validate_cotangent(
     op: Op[P, R, G], dy: object, dtype: np.dtype[np.floating], shape: tuple[int, ...]
 ) -> None:
-    if not isinstance(dy, np.ndarray) or dy.dtype != dtype or dy.shape != shape:
-        given = f"{dy.dtype} of shape {dy.shape}" if isinstance(dy, np.ndarray) else f"a {type(dy).__name__}"
+    if not isinstance(dy, np.ndarray | np.floating):
+        given = f"a {type(dy).__name__}"
+    elif dy.dtype != dtype or dy.shape != shape:
+        given = f"{dy.dtype} of shape {dy.shape}"
+    else:
+        return
+    raise ArgumentError(
+        op.name,
+        "dy",
+        given,
+        f"{dtype} of shape {shape}, like the output",
+        "The cotangent has one entry for each entry of the output.",
+    )
+
+
+def validate_axis(op: str, x: Array, axis: int) -> None:
+    """Refuse an axis that x does not have, or that is empty."""
+    if not -x.ndim <= axis < x.ndim:
         raise ArgumentError(
-            op.name,
-            "dy",
-            given,
-            f"{dtype} of shape {shape}, like the output",
-            "The cotangent has one entry for each entry of the output.",
+            op, "axis", str(axis), f"an axis of x, which has shape {x.shape}", "Count axes from 0 or from -1."
+        )
+    if not x.shape[axis]:
+        raise ArgumentError(
+            op, "x", f"of shape {x.shape}", f"at least one entry along axis {axis}", "Drop the empty rows."
         )

@@ -1,0 +1,49 @@
+"""refnet: the correctness oracle for neural networks. Pure, typed, stable reference computations in NumPy."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from refnet import activations as _activations
+from refnet import linear as _linear
+from refnet import losses as _losses
+from refnet.activations import identity, log_softmax, logsumexp, relu, sigmoid, softmax, tanh
+from refnet.linear import linear
+from refnet.losses import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    categorical_cross_entropy,
+    mse,
+    softmax_cross_entropy,
+    softmax_cross_entropy_with_integer_labels,
+)
+from refnet.op import ArgumentError, Array, Labels, Op, Operator
+
+__version__ = "0.1.0"
+
+_TABLES: tuple[tuple[Operator, ...], ...] = (_activations.OPS, _linear.OPS, _losses.OPS)
+
+OPS: Mapping[str, Operator] = MappingProxyType({op.name: op for table in _TABLES for op in table})
+"""Every operator by its name."""
+
+__all__ = [
+    "OPS",
+    "ArgumentError",
+    "Array",
+    "Labels",
+    "Op",
+    "Operator",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "categorical_cross_entropy",
+    "identity",
+    "linear",
+    "log_softmax",
+    "logsumexp",
+    "mse",
+    "relu",
+    "sigmoid",
+    "softmax",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_with_integer_labels",
+    "tanh",
+]

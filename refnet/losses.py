@@ -1,0 +1,302 @@
+"""Losses. The first argument is differentiable; `reduction` is "mean" (over the examples), "sum" or "none".
+
+The losses in probabilities take them as they are: nothing is clipped, so a confident wrong answer costs
+infinity, and what is finite is exact. The losses in logits are finite for every finite logit.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from refnet.activations import RowTerms, balance, row_terms
+from refnet.op import ArgumentError, Array, Labels, Op
+
+Reduction = Literal["mean", "sum", "none"]
+
+
+def _reduce(op: str, losses: Array, reduction: Reduction) -> Array:
+    """The loss of the batch from the losses of its examples.
+
+    The mean scales by a power of two before it sums: the sum of 3 losses of 2e38 overflows in float32.
+    """
+    if reduction == "none":
+        return losses
+    if reduction == "sum":
+        total: Array = np.add.reduce(losses, axis=None)
+        return total
+    if reduction != "mean":
+        raise ArgumentError(
+            op, "reduction", repr(reduction), '"mean", "sum" or "none"', "The mean is over the examples."
+        )
+    if not losses.size:
+        raise ArgumentError(op, "the batch", "empty", "at least one example", 'Use reduction="sum" for 0.')
+    scale = 0.5 ** math.ceil(math.log2(losses.size))
+    mean: Array = np.add.reduce(losses * scale, axis=None) / (losses.size * scale)
+    return mean
+
+
+def _share(dy: Array, reduction: Reduction, examples: int) -> Array:
+    """The cotangent of the loss of each example: broadcastable against the losses."""
+    return dy / examples if reduction == "mean" else dy
+
+
+# ---------------------------------------------------------------------------------- binary cross-entropy
+
+
+class ProbabilityGradients(NamedTuple):
+    p: Array
+
+
+class LogitGradients(NamedTuple):
+    z: Array
+
+
+class TargetResiduals(NamedTuple):
+    """Predictions, targets, and how the losses of the examples were reduced."""
+
+    prediction: Array
+    target: Array
+    reduction: Reduction
+
+
+def _binary_cross_entropy(
+    p: Array, t: Array, *, reduction: Reduction = "mean"
+) -> tuple[Array, TargetResiduals]:
+    """l = -(t log(p) + (1 - t) log(1 - p)) for probabilities p and targets t in [0, 1], of one shape.
+
+    0 log(0) = 0; the loss of p = 0 for t > 0 is infinite. log1p(-p), because 1 - p rounds to 1 at p = 1e-17.
+    """
+    certain_0, certain_1 = np.equal(t, 0.0), np.equal(t, 1.0)
+    hit: Array = np.where(certain_0, 0.0, -t * np.log(p))
+    miss: Array = np.where(certain_1, 0.0, (t - 1.0) * np.log1p(-p))
+    return _reduce("binary_cross_entropy", hit + miss, reduction), TargetResiduals(p, t, reduction)
+
+
+def _binary_cross_entropy_backward(residuals: TargetResiduals, dy: Array) -> ProbabilityGradients:
+    """dp = (p - t) / (p (1 - p)), which is 1 / (1 - p) for t = 0 and -1 / p for t = 1.
+
+    At p = t = 0 the general form is 0 / 0; the derivative there is 1.
+    """
+    p, t, reduction = residuals
+    general: Array = (p - t) / (p * (1.0 - p))
+    slope: Array = np.where(np.equal(t, 0.0), 1.0 / (1.0 - p), np.where(np.equal(t, 1.0), -1.0 / p, general))
+    return ProbabilityGradients(_share(dy, reduction, p.size) * slope)
+
+
+binary_cross_entropy = Op(
+    "binary_cross_entropy", "(),()->()", ("p", "t"), _binary_cross_entropy, _binary_cross_entropy_backward
+)
+
+
+class BinaryLogitResiduals(NamedTuple):
+    z: Array
+    target: Array
+    decay: Array
+    """exp(-|z|)."""
+    reduction: Reduction
+
+
+def _binary_cross_entropy_with_logits(
+    z: Array, t: Array, *, reduction: Reduction = "mean"
+) -> tuple[Array, BinaryLogitResiduals]:
+    """l = -(t log(s) + (1 - t) log(1 - s)) with s = sigmoid(z), for targets t in [0, 1], of one shape.
+
+    |z| (1 - t) for z >= 0, |z| t below, plus log(1 + exp(-|z|)): no term is negative, so nothing cancels.
+    """
+    decay: Array = np.exp(-np.abs(z))
+    losses: Array = np.abs(z) * np.where(z < 0, t, 1.0 - t) + np.log1p(decay)
+    residuals = BinaryLogitResiduals(z, t, decay, reduction)
+    return _reduce("binary_cross_entropy_with_logits", losses, reduction), residuals
+
+
+def _binary_cross_entropy_with_logits_backward(residuals: BinaryLogitResiduals, dy: Array) -> LogitGradients:
+    """dz = sigmoid(z) - t, for z >= 0 written as (1 - t) - sigmoid(-z).
+
+    At z = 50, t = 1 the gradient is -1.9e-22; sigmoid(z) - t gives 0.
+    """
+    z, t, decay, reduction = residuals
+    tail: Array = decay / (1.0 + decay)
+    slope: Array = np.where(z < 0, tail - t, (1.0 - t) - tail)
+    return LogitGradients(_share(dy, reduction, z.size) * slope)
+
+
+binary_cross_entropy_with_logits = Op(
+    "binary_cross_entropy_with_logits",
+    "(),()->()",
+    ("z", "t"),
+    _binary_cross_entropy_with_logits,
+    _binary_cross_entropy_with_logits_backward,
+)
+
+# ----------------------------------------------------------------------------- categorical cross-entropy
+
+
+def _categorical_cross_entropy(
+    p: Array, t: Array, *, reduction: Reduction = "mean"
+) -> tuple[Array, TargetResiduals]:
+    """l = -sum(t log(p)) along the last axis, for distributions p and targets t of one shape (..., c).
+
+    0 log(0) = 0; the loss of p = 0 where t > 0 is infinite.
+    """
+    terms: Array = np.where(np.equal(t, 0.0), 0.0 * p, -t * np.log(p))
+    losses: Array = np.add.reduce(terms, axis=-1)
+    return _reduce("categorical_cross_entropy", losses, reduction), TargetResiduals(p, t, reduction)
+
+
+def _categorical_cross_entropy_backward(residuals: TargetResiduals, dy: Array) -> ProbabilityGradients:
+    """dp = -t / p, and 0 where t = 0 (at p = t = 0 as well)."""
+    p, t, reduction = residuals
+    share = _share(dy, reduction, p[..., 0].size)
+    slope: Array = np.where(np.equal(t, 0.0), 0.0 * p, -t / p)
+    return ProbabilityGradients(share[..., None] * slope)
+
+
+categorical_cross_entropy = Op(
+    "categorical_cross_entropy",
+    "(c),(c)->()",
+    ("p", "t"),
+    _categorical_cross_entropy,
+    _categorical_cross_entropy_backward,
+)
+
+
+class SoftmaxLossResiduals(NamedTuple):
+    terms: RowTerms
+    target: Array
+    reduction: Reduction
+
+
+def _softmax_cross_entropy(
+    z: Array, t: Array, *, reduction: Reduction = "mean"
+) -> tuple[Array, SoftmaxLossResiduals]:
+    """l = -sum(t log_softmax(z)) along the last axis, for logits z and targets t of one shape (..., c).
+
+    A logit of minus infinity is a class ruled out: it costs nothing where t = 0.
+    """
+    terms = row_terms(z)
+    cost: Array = t * (np.log1p(terms.rest) - terms.shifted)
+    losses: Array = np.add.reduce(np.where(np.equal(t, 0.0) & np.isinf(z), 0.0, cost), axis=-1)
+    return _reduce("softmax_cross_entropy", losses, reduction), SoftmaxLossResiduals(terms, t, reduction)
+
+
+def _softmax_cross_entropy_backward(residuals: SoftmaxLossResiduals, dy: Array) -> LogitGradients:
+    """dz = softmax(z) sum(t) - t, balanced at the largest logit."""
+    terms, t, reduction = residuals
+    share = _share(dy, reduction, t[..., 0].size)
+    probabilities: Array = terms.others / (1.0 + terms.rest)
+    slope = balance(probabilities * np.add.reduce(t, axis=-1, keepdims=True) - t, terms.is_top)
+    return LogitGradients(share[..., None] * slope)
+
+
+softmax_cross_entropy = Op(
+    "softmax_cross_entropy",
+    "(c),(c)->()",
+    ("z", "t"),
+    _softmax_cross_entropy,
+    _softmax_cross_entropy_backward,
+)
+
+
+class LabelLossResiduals(NamedTuple):
+    probabilities: Array
+    """softmax(z), flattened to (n, c)."""
+    labels: Labels
+    reduction: Reduction
+    shape: tuple[int, ...]
+    """The shape of z."""
+
+
+def label_loss_residuals(z: Array, labels: Labels, *, reduction: Reduction = "mean") -> LabelLossResiduals:
+    """What the gradient of the loss needs: all that one step of training computes of it."""
+    rows = z.reshape(-1, z.shape[-1])
+    probabilities: Array = np.exp(rows - np.maximum.reduce(rows, axis=-1, keepdims=True))
+    probabilities /= np.add.reduce(probabilities, axis=-1, keepdims=True)
+    return LabelLossResiduals(probabilities, labels, reduction, z.shape)
+
+
+def _softmax_cross_entropy_with_integer_labels(
+    z: Array, labels: Labels, *, reduction: Reduction = "mean"
+) -> tuple[Array, LabelLossResiduals]:
+    """l = -log_softmax(z)[label] along the last axis, for logits z (..., c) and labels (...) in [0, c).
+
+    A label outside [0, c) is refused: NumPy would count a negative one from the end.
+    """
+    _validate_labels(labels, z.shape[-1])
+    terms = row_terms(z)
+    chosen: Array = np.take_along_axis(terms.shifted, labels[..., None], axis=-1)
+    losses: Array = (np.log1p(terms.rest) - chosen)[..., 0]
+    name = "softmax_cross_entropy_with_integer_labels"
+    return _reduce(name, losses, reduction), label_loss_residuals(z, labels, reduction=reduction)
+
+
+def _validate_labels(labels: Labels, classes: int) -> None:
+    if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        bad = labels[(labels < 0) | (labels >= classes)]
+        raise ArgumentError(
+            "softmax_cross_entropy_with_integer_labels",
+            "labels",
+            f"with {bad.size} of {labels.size} out of range, the first of them {int(bad[0])}",
+            f"integers in [0, {classes}), the number of logits",
+            "Count classes from 0; mask the rows to be ignored before the loss.",
+        )
+
+
+def _softmax_cross_entropy_with_integer_labels_backward(
+    residuals: LabelLossResiduals, dy: Array
+) -> LogitGradients:
+    """dz = softmax(z) - one_hot(label), whose entry at the label is minus the sum of the others.
+
+    p - 1 is 0 where p rounds to 1: at z = (50, 0), label 0, the gradient is -1.9e-22. A batch of one is
+    indexed by a slice and an integer, which costs a tenth of indexing by arrays.
+    """
+    probabilities, labels, reduction, shape = residuals
+    dz = probabilities.copy()
+    if len(dz) == 1:
+        label = int(labels.reshape(-1)[0])
+        dz[:, label] = 0.0
+        dz[:, label] = -np.add.reduce(dz, axis=-1)
+    else:
+        rows, columns = np.arange(len(dz)), labels.reshape(-1)
+        dz[rows, columns] = 0.0
+        dz[rows, columns] = -np.add.reduce(dz, axis=-1)
+    share = _share(dy, reduction, len(dz))
+    dz *= share.reshape(-1, 1)
+    return LogitGradients(dz.reshape(shape))
+
+
+softmax_cross_entropy_with_integer_labels = Op(
+    "softmax_cross_entropy_with_integer_labels",
+    "(c),()->()",
+    ("z", "labels"),
+    _softmax_cross_entropy_with_integer_labels,
+    _softmax_cross_entropy_with_integer_labels_backward,
+)
+
+# ------------------------------------------------------------------------------------ mean squared error
+
+
+def _mse(p: Array, t: Array, *, reduction: Reduction = "mean") -> tuple[Array, TargetResiduals]:
+    """l = (p - t)^2, elementwise, for predictions p and targets t of one shape."""
+    difference: Array = p - t
+    return _reduce("mse", difference * difference, reduction), TargetResiduals(p, t, reduction)
+
+
+def _mse_backward(residuals: TargetResiduals, dy: Array) -> ProbabilityGradients:
+    """dp = 2 (p - t)."""
+    p, t, reduction = residuals
+    return ProbabilityGradients(2.0 * _share(dy, reduction, p.size) * (p - t))
+
+
+mse = Op("mse", "(),()->()", ("p", "t"), _mse, _mse_backward)
+
+OPS = (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    categorical_cross_entropy,
+    softmax_cross_entropy,
+    softmax_cross_entropy_with_integer_labels,
+    mse,
+)
