@@ -53,7 +53,9 @@ def is_zero(x: Any) -> Any:
     """x = 0, elementwise, as a condition for `where`."""
     if not _is_exact(x):
         return np.equal(x, 0)
-    return np.frompyfunc(lambda v: sympy.Eq(v, 0) if isinstance(v, sympy.Basic) else _constant(v) == 0, 1, 1)(x)
+    return np.frompyfunc(lambda v: sympy.Eq(v, 0) if isinstance(v, sympy.Basic) else _constant(v) == 0, 1, 1)(
+        x
+    )
 
 
 def is_positive(x: Any) -> Any:
