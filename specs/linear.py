@@ -17,7 +17,7 @@ SPECS = (
         summary="An affine map of each row of x: weights (inputs, outputs) and one bias for each output.",
         signature="(n,k),(k,m),(m)->(n,m)",
         definition=_linear,
-        inputs=(Input("x"), Input("w"), Input("b")),
+        inputs=(Input("x", degree=2), Input("w", degree=2), Input("b")),
         batched=False,
         cases=(
             Case(

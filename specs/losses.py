@@ -261,7 +261,7 @@ SPECS = (
         summary="The squared difference of predictions p and targets t.",
         signature="(),()->()",
         definition=_mse,
-        inputs=(Input("p"), Input("t", differentiable=False)),
+        inputs=(Input("p", degree=2), Input("t", differentiable=False, degree=2)),
         settings=REDUCTION,
         laws=("nonnegative", "zero-when-perfect"),
         cases=(

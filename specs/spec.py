@@ -28,11 +28,16 @@ class Domain(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One positional argument."""
+    """One positional argument.
+
+    `degree` is the highest power in which it enters an intermediate result: values beyond the root of the
+    format's largest number of that degree overflow in every honest computation.
+    """
 
     name: str
     domain: Domain = Domain.REAL
     differentiable: bool = True
+    degree: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +140,12 @@ class Spec:
     forms: tuple[Form, ...] = ()
     variants: tuple[Variant, ...] = ()
     references: tuple[str, ...] = ()
+
+    @property
+    def core_axes(self) -> tuple[tuple[str, ...], ...]:
+        """The named axes of each input: "(n,k),(k,m),(m)->(n,m)" gives (n, k), (k, m), (m)."""
+        inputs, _, _ = self.signature.partition("->")
+        return tuple(tuple(filter(None, group.strip("()").split(","))) for group in inputs.split("),"))
 
     @property
     def differentiable(self) -> tuple[int, ...]:

@@ -1,0 +1,505 @@
+"""Rounding bounds: refnet's own code, run on arrays that carry (value, bound on the error).
+
+The model of arithmetic is fl(a op b) = (a op b)(1 + d) + h with |d| <= u and |h| <= eta (Higham, Accuracy
+and Stability of Numerical Algorithms, 2nd ed., 2.2), and |d| <= 2 k u for an elementary function that is
+accurate to k ulp. Running a forward or a backward on `Bounded` arrays adds these errors up along the way,
+so no operator needs a bound of its own.
+
+A sum of n terms t with value s, added in any order, has two bounds:
+
+* deterministic: u ((n - 2) sum|t| + |s|) to first order. Each of the n - 2 inner additions rounds a partial
+  sum of at most sum|t|, and the last one rounds s. A theorem: nothing correct exceeds it.
+* statistical: lambda u sqrt(m^2 n^3 / 3 + v n^2 / 2) + u |s|, with m and v the mean and the variance of the
+  terms. Independent roundings of mean zero give lambda u sqrt(sum of the squared partial sums) with
+  probability 1 - 2 exp(-lambda^2 / 2) (Azuma's inequality), and the average of that sum over the orders is
+  at most m^2 n^3 / 3 + v n^2 / 2. With lambda = 6 an honest sum exceeds it once in 3e7.
+
+Products that are summed (a matrix product) add one rounding for each term. A term added to a finished sum
+is one more term of the same sum, because an implementation may start from it, as it does from a bias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from refnet import Operator
+from specs import Spec
+from verify.arithmetic.formats import FLOAT32, Format
+
+Floats = npt.NDArray[np.float64]
+
+LAMBDA = 6.0
+"""Standard deviations in the statistical bound."""
+
+ELEMENTARY_ULP = {"exp": 3.0, "log": 3.0, "log1p": 3.0, "tanh": 5.0}
+"""The largest error of an honest elementary function, in ulp: the maximum of the figures that CUDA
+(CUDA C++ Programming Guide, mathematical functions), XLA and glibc document."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundingModel:
+    """The arithmetic that an implementation is granted."""
+
+    unit_roundoff: float
+    underflow: float
+    """The largest absolute error of a product or quotient that underflows."""
+    statistical: bool
+
+    @classmethod
+    def of(cls, fmt: Format, *, statistical: bool, flush_to_zero: bool) -> Self:
+        underflow = fmt.smallest_normal if flush_to_zero else fmt.smallest_subnormal
+        return cls(float(fmt.unit_roundoff), float(underflow), statistical)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSum:
+    """What is known of the terms of a finished sum, so that one more term can join it."""
+
+    count: int
+    magnitude: Floats
+    """sum|t|, with the errors of the terms."""
+    squares: Floats
+    inherited: Floats
+    """The sum of the errors of the terms."""
+    products: Floats
+    """sum(t^2) over the terms that are rounded products."""
+    product_magnitude: Floats
+
+    def joined(self, value: Floats, error: Floats) -> OpenSum:
+        return OpenSum(
+            self.count + 1,
+            self.magnitude + np.abs(value) + error,
+            self.squares + value * value,
+            self.inherited + error,
+            self.products,
+            self.product_magnitude,
+        )
+
+    def error(self, total: Floats, model: RoundingModel) -> Floats:
+        u, n = model.unit_roundoff, self.count
+        growth = 1.0 / (1.0 - n * u)
+        inner = np.maximum(n - 2, 0) * self.magnitude + (np.abs(total) if n > 1 else 0.0)
+        rounding = u * growth * (inner + self.product_magnitude)
+        if model.statistical:
+            mean = total / max(n, 1)
+            variance = np.maximum(self.squares / max(n, 1) - mean * mean, 0.0)
+            spread = np.sqrt(mean * mean * n**3 / 3 + variance * n**2 / 2) if n > 2 else 0.0
+            likely = LAMBDA * u * (spread + np.sqrt(self.products)) + u * np.abs(total)
+            rounding = np.minimum(rounding, likely)
+        return np.asarray(self.inherited + rounding)
+
+
+class Bounded(NDArrayOperatorsMixin):
+    """An array of values in float64, and for each a bound on the error of any honest computation of it."""
+
+    def __init__(
+        self, value: npt.ArrayLike, error: npt.ArrayLike, model: RoundingModel, terms: OpenSum | None = None
+    ) -> None:
+        self.value: Floats = np.asarray(value, dtype=np.float64)
+        self.error: Floats = np.array(np.broadcast_to(np.asarray(error, np.float64), self.value.shape))
+        self.model = model
+        self.terms = terms
+
+    # NumPy's protocols -------------------------------------------------------------------------------
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        out = kwargs.pop("out", None)
+        with np.errstate(all="ignore"):
+            if method == "reduce" and ufunc.__name__ in _REDUCTIONS:
+                result = _REDUCTIONS[ufunc.__name__](self._lift(inputs[0]), **kwargs)
+            elif method == "__call__" and ufunc.__name__ in _PREDICATES:
+                return ufunc(*(x.value if isinstance(x, Bounded) else x for x in inputs), **kwargs)
+            elif method == "__call__" and ufunc.__name__ in _RULES:
+                result = _RULES[ufunc.__name__](*map(self._lift, inputs), **kwargs)
+            else:
+                return NotImplemented
+        return result if out is None else out[0]._assign(result)
+
+    def __array_function__(
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        if function.__name__ not in _FUNCTIONS:
+            return NotImplemented
+        with np.errstate(all="ignore"):
+            return _FUNCTIONS[function.__name__](*args, **kwargs)
+
+    def _lift(self, x: Any) -> Bounded:
+        """A number or an array of the reference's own is exact."""
+        return x if isinstance(x, Bounded) else Bounded(x, 0.0, self.model)
+
+    def _assign(self, other: Bounded) -> Bounded:
+        self.value, self.error, self.terms = other.value, other.error, other.terms
+        return self
+
+    def _each(self, move: Callable[[Floats], Any]) -> Bounded:
+        """The same rearrangement of values and errors."""
+        return Bounded(move(self.value), move(self.error), self.model)
+
+    # the methods of an array that the reference uses --------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.value.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.value.ndim
+
+    @property
+    def size(self) -> int:
+        return self.value.size
+
+    @property
+    def dtype(self) -> np.dtype[np.float64]:
+        return self.value.dtype
+
+    @property
+    def T(self) -> Bounded:
+        return self._each(np.transpose)
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def __getitem__(self, index: Any) -> Bounded:
+        return self._each(lambda a: a[index])
+
+    def __setitem__(self, index: Any, item: Any) -> None:
+        lifted = self._lift(item)
+        self.value, self.error = self.value.copy(), self.error.copy()
+        self.value[index], self.error[index] = lifted.value, lifted.error
+        self.terms = None
+
+    def copy(self) -> Bounded:
+        return self._each(np.copy)
+
+    def reshape(self, *shape: Any) -> Bounded:
+        return self._each(lambda a: a.reshape(*shape))
+
+    def swapaxes(self, first: int, second: int) -> Bounded:
+        return self._each(lambda a: a.swapaxes(first, second))
+
+    def squeeze(self, axis: int) -> Bounded:
+        return self._each(lambda a: a.squeeze(axis))
+
+    def argmax(self, axis: int) -> npt.NDArray[np.intp]:
+        return np.asarray(self.value.argmax(axis))
+
+    def sum(self, axis: Any = None, keepdims: bool = False) -> Bounded:
+        return _sum(self, axis=axis, keepdims=keepdims)
+
+    def max(self, axis: Any = None, keepdims: bool = False) -> Bounded:
+        return _largest(self, axis=axis, keepdims=keepdims)
+
+
+# ------------------------------------------------------------------------------------------------- rules
+
+
+def _rounded(value: Floats, error: Floats, model: RoundingModel, *, ulp: float = 0.5) -> Bounded:
+    """A result that is rounded once: `ulp` units in the last place, at most 2 u |value| each."""
+    return Bounded(value, error + 2.0 * ulp * model.unit_roundoff * (np.abs(value) + error), model)
+
+
+def _add(a: Bounded, b: Bounded) -> Bounded:
+    value = a.value + b.value
+    for total, term in ((a, b), (b, a)):
+        if total.terms is not None and total.shape == value.shape:
+            terms = total.terms.joined(term.value, term.error)
+            return Bounded(value, terms.error(value, a.model), a.model, terms)
+    return _rounded(value, a.error + b.error, a.model)
+
+
+def _subtract(a: Bounded, b: Bounded) -> Bounded:
+    return _rounded(a.value - b.value, a.error + b.error, a.model)
+
+
+def _is_power_of_two(x: Bounded) -> npt.NDArray[np.bool_]:
+    """Where a factor is 0 or an exact power of two, which multiplies without rounding."""
+    mantissa, _ = np.frexp(np.abs(x.value))
+    return np.asarray((x.error == 0.0) & ((mantissa == 0.5) | (x.value == 0.0)))
+
+
+def _multiply(a: Bounded, b: Bounded) -> Bounded:
+    value = a.value * b.value
+    error = np.abs(a.value) * b.error + np.abs(b.value) * a.error + a.error * b.error
+    exact = _is_power_of_two(a) | _is_power_of_two(b)
+    safe = (
+        (_is_power_of_two(a) & ~((np.abs(a.value) > 0) & (np.abs(a.value) < 1)))
+        | (_is_power_of_two(b) & ~((np.abs(b.value) > 0) & (np.abs(b.value) < 1)))
+        | (value == 0.0) & (error == 0.0)
+    )
+    rounding = np.where(exact, 0.0, a.model.unit_roundoff * (np.abs(value) + error))
+    return Bounded(value, error + rounding + np.where(safe, 0.0, a.model.underflow), a.model)
+
+
+def _divide(a: Bounded, b: Bounded) -> Bounded:
+    quotient = a.value / b.value
+    distance = np.abs(b.value) - b.error
+    zero = (a.value == 0.0) & (a.error == 0.0)
+    error = (a.error + np.where(zero, 0.0, np.abs(quotient)) * b.error) / distance
+    error = np.where(distance > 0.0, error, np.where(b.error == 0.0, 0.0, np.inf))
+    exact = zero | (_is_power_of_two(b) & (np.abs(b.value) <= 1.0))
+    rounding = a.model.unit_roundoff * (np.abs(quotient) + error) * ~_is_power_of_two(b)
+    return Bounded(quotient, error + np.where(exact, 0.0, rounding + a.model.underflow), a.model)
+
+
+def _exp(a: Bounded) -> Bounded:
+    """k ulp, and u |x| for the scaling of the argument by 1 / log(2) inside the function."""
+    value = np.exp(a.value)
+    error = value * np.expm1(a.error)
+    exact = (a.value == 0.0) & (a.error == 0.0) | np.isneginf(a.value)
+    relative = a.model.unit_roundoff * (2.0 * ELEMENTARY_ULP["exp"] + np.abs(a.value))
+    rounding = np.where(exact, 0.0, relative * (value + error) + a.model.underflow)
+    return Bounded(value, np.where(np.isneginf(a.value), 0.0, error) + rounding, a.model)
+
+
+def _log(a: Bounded) -> Bounded:
+    value = np.log(a.value)
+    ratio = a.error / a.value
+    error = np.where(ratio < 1.0, -np.log1p(-ratio), np.inf)
+    error = np.where(np.isneginf(value) & (a.error == 0.0), 0.0, error)
+    finite = np.where(np.isfinite(value), value, 0.0)
+    return Bounded(value, _rounded(finite, error, a.model, ulp=ELEMENTARY_ULP["log"]).error, a.model)
+
+
+def _log1p(a: Bounded) -> Bounded:
+    value = np.log1p(a.value)
+    distance = 1.0 + a.value - a.error
+    error = np.where(distance > 0.0, a.error / distance, np.inf)
+    error = np.where(np.isneginf(value) & (a.error == 0.0), 0.0, error)
+    finite = np.where(np.isfinite(value), value, 0.0)
+    rounded = _rounded(finite, error, a.model, ulp=ELEMENTARY_ULP["log1p"])
+    tiny = np.where(finite == 0.0, 0.0, a.model.underflow)
+    return Bounded(value, rounded.error + tiny, a.model)
+
+
+def _tanh(a: Bounded) -> Bounded:
+    value = np.tanh(a.value)
+    nearest = np.minimum(np.maximum(np.abs(a.value) - a.error, 0.0), 300.0)
+    rounded = _rounded(value, a.error / np.cosh(nearest) ** 2, a.model, ulp=ELEMENTARY_ULP["tanh"])
+    return Bounded(value, rounded.error + np.where(value == 0.0, 0.0, a.model.underflow), a.model)
+
+
+def _maximum(a: Bounded, b: Bounded) -> Bounded:
+    a_wins, b_wins = a.value - a.error > b.value + b.error, b.value - b.error > a.value + a.error
+    error = np.where(a_wins, a.error, np.where(b_wins, b.error, np.maximum(a.error, b.error)))
+    return Bounded(np.maximum(a.value, b.value), error, a.model)
+
+
+def _heaviside(a: Bounded, b: Bounded) -> Bounded:
+    """A step that may have gone the other way where the error reaches the edge."""
+    undecided = (np.abs(a.value) <= a.error) & (a.error > 0.0)
+    return Bounded(np.heaviside(a.value, b.value), np.where(undecided, 1.0, 0.0), a.model)
+
+
+def _matmul(a: Bounded, b: Bounded) -> Bounded:
+    (av, ae), (bv, be) = (np.abs(a.value), a.error), (np.abs(b.value), b.error)
+    value = a.value @ b.value
+    inherited = av @ be + ae @ bv + ae @ be
+    count = a.shape[-1]
+    squares = (av * av) @ (bv * bv)
+    magnitude = av @ bv + inherited
+    terms = OpenSum(count, magnitude, squares, inherited + count * a.model.underflow, squares, magnitude)
+    return Bounded(value, terms.error(value, a.model), a.model, terms)
+
+
+def _sum(a: Bounded, axis: Any = 0, keepdims: bool = False) -> Bounded:
+    def total(x: Floats) -> Floats:
+        return np.asarray(np.add.reduce(x, axis=axis, keepdims=keepdims))
+
+    value = total(a.value)
+    nothing = np.zeros_like(value)
+    count = a.size // max(value.size, 1)
+    terms = OpenSum(
+        count, total(np.abs(a.value) + a.error), total(a.value * a.value), total(a.error), nothing, nothing
+    )
+    return Bounded(value, terms.error(value, a.model), a.model, terms)
+
+
+def _largest(a: Bounded, axis: Any = 0, keepdims: bool = False) -> Bounded:
+    value = np.maximum.reduce(a.value, axis=axis, keepdims=keepdims)
+    return Bounded(value, np.maximum.reduce(a.error, axis=axis, keepdims=keepdims), a.model)
+
+
+def _where(condition: Any, x: Any, y: Any) -> Bounded:
+    model = x.model if isinstance(x, Bounded) else y.model
+    x, y = (v if isinstance(v, Bounded) else Bounded(v, 0.0, model) for v in (x, y))
+    return Bounded(
+        np.where(condition, x.value, y.value), np.where(condition, x.error, y.error), model
+    )
+
+
+def _dot(a: Any, b: Any) -> Bounded:
+    model = a.model if isinstance(a, Bounded) else b.model
+    return _matmul(*(v if isinstance(v, Bounded) else Bounded(v, 0.0, model) for v in (a, b)))
+
+
+def _rearrangement(function: Callable[..., Any]) -> Callable[..., Bounded]:
+    def rearrange(a: Bounded, *args: Any, **kwargs: Any) -> Bounded:
+        return Bounded(function(a.value, *args, **kwargs), function(a.error, *args, **kwargs), a.model)
+
+    return rearrange
+
+
+_PREDICATES = {
+    "equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "isnan", "isinf", "isfinite",
+}  # fmt: skip
+_RULES: dict[str, Callable[..., Bounded]] = {
+    "add": _add,
+    "subtract": _subtract,
+    "multiply": _multiply,
+    "divide": _divide,
+    "matmul": _matmul,
+    "negative": lambda a: Bounded(-a.value, a.error, a.model),
+    "absolute": lambda a: Bounded(np.abs(a.value), a.error, a.model),
+    "exp": _exp,
+    "log": _log,
+    "log1p": _log1p,
+    "tanh": _tanh,
+    "maximum": _maximum,
+    "heaviside": _heaviside,
+}
+_REDUCTIONS: dict[str, Callable[..., Bounded]] = {"add": _sum, "maximum": _largest}
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "where": _where,
+    "dot": _dot,
+    "sum": _sum,
+    "take_along_axis": _rearrangement(np.take_along_axis),
+    "expand_dims": _rearrangement(np.expand_dims),
+    "transpose": _rearrangement(np.transpose),
+}
+
+# ------------------------------------------------------------------------------- the bounds of an operator
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorBound:
+    """Bounds on the absolute error of each element; not finite where the model cannot decide."""
+
+    deterministic: Floats
+    statistical: Floats
+
+
+def value_bound(
+    op: Operator,
+    spec: Spec,
+    inputs: Sequence[npt.NDArray[Any]],
+    settings: Mapping[str, Any],
+    fmt: Format,
+    *,
+    flush_to_zero: bool = False,
+) -> ErrorBound:
+    """The bound of the operator's output: the largest over refnet's code and the spec's other forms."""
+    return ErrorBound(
+        *(
+            _bounded_value(op, spec, inputs, settings, fmt, statistical, flush_to_zero).error
+            for statistical in (False, True)
+        )
+    )
+
+
+def vjp_bounds(
+    op: Operator,
+    spec: Spec,
+    dy: npt.NDArray[Any],
+    inputs: Sequence[npt.NDArray[Any]],
+    settings: Mapping[str, Any],
+    fmt: Format,
+    *,
+    flush_to_zero: bool = False,
+) -> tuple[ErrorBound, ...]:
+    """The bounds of the gradients: the largest over refnet's code and the spec's other forms."""
+    both = [
+        _bounded_vjp(op, spec, dy, inputs, settings, fmt, statistical, flush_to_zero)
+        for statistical in (False, True)
+    ]
+    return tuple(ErrorBound(d.error, s.error) for d, s in zip(*both, strict=True))
+
+
+def _model(fmt: Format, statistical: bool, flush_to_zero: bool) -> RoundingModel:
+    """The format of the arithmetic: the half formats compute in float32 and round once at the end."""
+    inner = FLOAT32 if fmt.precision < FLOAT32.precision else fmt
+    return RoundingModel.of(inner, statistical=statistical, flush_to_zero=flush_to_zero)
+
+
+def _in_model(inputs: Sequence[npt.NDArray[Any]], model: RoundingModel) -> list[Any]:
+    return [x if x.dtype.kind in "iu" else Bounded(x.astype(np.float64), 0.0, model) for x in inputs]
+
+
+def _cover(result: Bounded, form: Bounded) -> Bounded:
+    """Widen a bound to that of another form, wherever that form has one at all."""
+    usable = np.isfinite(form.value) & np.isfinite(form.error)
+    error = np.where(usable, np.maximum(result.error, form.error), result.error)
+    return Bounded(result.value, error, result.model)
+
+
+def _stored(result: Bounded, fmt: Format) -> Bounded:
+    """The last rounding, into a half format."""
+    if fmt.precision >= FLOAT32.precision:
+        return result
+    u = float(fmt.unit_roundoff)
+    error = result.error + u * (np.abs(result.value) + result.error) + float(fmt.smallest_subnormal)
+    return Bounded(result.value, error, result.model)
+
+
+def _bounded_value(
+    op: Operator,
+    spec: Spec,
+    inputs: Sequence[npt.NDArray[Any]],
+    settings: Mapping[str, Any],
+    fmt: Format,
+    statistical: bool,
+    flush_to_zero: bool,
+) -> Bounded:
+    model = _model(fmt, statistical, flush_to_zero)
+    with np.errstate(all="ignore"):
+        y: Any = op.forward(*_in_model(inputs, model), **settings)[0]
+        for form in spec.forms:
+            if form.value is not None:
+                y = _cover(y, form.value(*_in_model(inputs, model), **settings))
+    return _stored(y, fmt)
+
+
+def _bounded_vjp(
+    op: Operator,
+    spec: Spec,
+    dy: npt.NDArray[Any],
+    inputs: Sequence[npt.NDArray[Any]],
+    settings: Mapping[str, Any],
+    fmt: Format,
+    statistical: bool,
+    flush_to_zero: bool,
+) -> tuple[Bounded, ...]:
+    model = _model(fmt, statistical, flush_to_zero)
+    cotangent = Bounded(dy.astype(np.float64), 0.0, model)
+    with np.errstate(all="ignore"):
+        _, residuals = op.forward(*_in_model(inputs, model), **settings)
+        gradients: list[Any] = list(op.backward(residuals, cotangent))
+        for form in spec.forms:
+            if form.vjp is not None:
+                y = _bounded_value(op, spec, inputs, settings, fmt, statistical, flush_to_zero)
+                others = form.vjp(cotangent, y, *_in_model(inputs, model), **settings)
+                gradients = [_cover(g, other) for g, other in zip(gradients, others, strict=True)]
+    return tuple(_stored(g, fmt) for g in gradients)
+
+
+def composition_bound(
+    first: Operator,
+    second: Operator,
+    x: npt.NDArray[Any],
+    other: npt.NDArray[Any],
+    settings: Mapping[str, Any],
+    fmt: Format,
+) -> Floats:
+    """The bound of `second(first(x), other)`, with the errors of the first carried through the second."""
+    model = _model(fmt, statistical=False, flush_to_zero=True)
+    with np.errstate(all="ignore"):
+        inner: Any = first.forward(*_in_model([x], model))[0]
+        inner = _stored(inner, fmt)
+        outer: Any = second.forward(inner, *_in_model([other], model), **settings)[0]
+    return _stored(outer, fmt).error
