@@ -273,7 +273,7 @@ SPECS = (
             Refusal("a column against a row", ([[1.0], [2.0]], [1.0, 2.0]), BROADCAST),
             Refusal("the mean of nothing", ([], []), "empty"),
         ),
-        variants=(Variant("half", "half of the squared difference", "scikit-learn", factor=0.5),),
+        variants=(Variant("half", "half of the squared difference", "scikit-learn", divisor=2),),
         references=(f"{GOODFELLOW}, 5.1.4",),
     ),
 )

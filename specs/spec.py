@@ -106,7 +106,7 @@ class Form:
 class Variant:
     """A legitimate convention other than the reference's: recognised by name, neither failed nor hidden.
 
-    The variant computes `factor * definition(*prepare(*inputs))`, where `prepare` is exact in the format
+    The variant computes `definition(*prepare(*inputs)) / divisor`, where `prepare` is exact in the format
     of its inputs (a clipping, for example).
     """
 
@@ -114,7 +114,7 @@ class Variant:
     summary: str
     used_by: str
     prepare: Callable[..., tuple[Any, ...]] | None = None
-    factor: float = 1.0
+    divisor: int = 1
 
 
 @dataclass(frozen=True, slots=True)

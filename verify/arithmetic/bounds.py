@@ -421,17 +421,17 @@ def vjp_bounds(
     return tuple(ErrorBound(d.error, s.error) for d, s in zip(*both, strict=True))
 
 
-def _model(fmt: Format, statistical: bool, flush_to_zero: bool) -> RoundingModel:
+def granted_model(fmt: Format, statistical: bool, flush_to_zero: bool) -> RoundingModel:
     """The format of the arithmetic: the half formats compute in float32 and round once at the end."""
     inner = FLOAT32 if fmt.precision < FLOAT32.precision else fmt
     return RoundingModel.of(inner, statistical=statistical, flush_to_zero=flush_to_zero)
 
 
-def _in_model(inputs: Sequence[npt.NDArray[Any]], model: RoundingModel) -> list[Any]:
+def in_model(inputs: Sequence[npt.NDArray[Any]], model: RoundingModel) -> list[Any]:
     return [x if x.dtype.kind in "iu" else Bounded(x.astype(np.float64), 0.0, model) for x in inputs]
 
 
-def _cover(result: Bounded, form: Bounded) -> Bounded:
+def cover(result: Bounded, form: Bounded) -> Bounded:
     """Widen a bound to that of another form, wherever that form has one at all."""
     usable = np.isfinite(form.value) & np.isfinite(form.error)
     error = np.where(usable, np.maximum(result.error, form.error), result.error)
@@ -456,12 +456,12 @@ def _bounded_value(
     statistical: bool,
     flush_to_zero: bool,
 ) -> Bounded:
-    model = _model(fmt, statistical, flush_to_zero)
+    model = granted_model(fmt, statistical, flush_to_zero)
     with np.errstate(all="ignore"):
-        y: Any = op.forward(*_in_model(inputs, model), **settings)[0]
+        y: Any = op.forward(*in_model(inputs, model), **settings)[0]
         for form in spec.forms:
             if form.value is not None:
-                y = _cover(y, form.value(*_in_model(inputs, model), **settings))
+                y = cover(y, form.value(*in_model(inputs, model), **settings))
     return _stored(y, fmt)
 
 
@@ -475,16 +475,16 @@ def _bounded_vjp(
     statistical: bool,
     flush_to_zero: bool,
 ) -> tuple[Bounded, ...]:
-    model = _model(fmt, statistical, flush_to_zero)
+    model = granted_model(fmt, statistical, flush_to_zero)
     cotangent = Bounded(dy.astype(np.float64), 0.0, model)
     with np.errstate(all="ignore"):
-        _, residuals = op.forward(*_in_model(inputs, model), **settings)
+        _, residuals = op.forward(*in_model(inputs, model), **settings)
         gradients: list[Any] = list(op.backward(residuals, cotangent))
         for form in spec.forms:
             if form.vjp is not None:
                 y = _bounded_value(op, spec, inputs, settings, fmt, statistical, flush_to_zero)
-                others = form.vjp(cotangent, y, *_in_model(inputs, model), **settings)
-                gradients = [_cover(g, other) for g, other in zip(gradients, others, strict=True)]
+                others = form.vjp(cotangent, y, *in_model(inputs, model), **settings)
+                gradients = [cover(g, other) for g, other in zip(gradients, others, strict=True)]
     return tuple(_stored(g, fmt) for g in gradients)
 
 
@@ -497,9 +497,9 @@ def composition_bound(
     fmt: Format,
 ) -> Floats:
     """The bound of `second(first(x), other)`, with the errors of the first carried through the second."""
-    model = _model(fmt, statistical=False, flush_to_zero=True)
+    model = granted_model(fmt, statistical=False, flush_to_zero=True)
     with np.errstate(all="ignore"):
-        inner: Any = first.forward(*_in_model([x], model))[0]
+        inner: Any = first.forward(*in_model([x], model))[0]
         inner = _stored(inner, fmt)
-        outer: Any = second.forward(inner, *_in_model([other], model), **settings)[0]
+        outer: Any = second.forward(inner, *in_model([other], model), **settings)[0]
     return _stored(outer, fmt).error

@@ -1,0 +1,241 @@
+"""The reports: nothing lost on the way to JSON and back, nothing hidden at the terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import jsonschema
+import ml_dtypes
+import numpy as np
+import pytest
+from rich.console import Console
+
+import verify.reports
+from verify.reports import Diagnosis, Outcome, Report, Verdict, Worst, from_json, print_report, to_json, write_json
+from verify.reports.json_report import plain
+
+SCHEMA = json.loads(
+    (Path(verify.reports.__file__).parent / "report.schema.json").read_text(encoding="utf-8")
+)
+LONG = "softmax_cross_entropy_with_integer_labels"
+
+WORST = Worst(
+    settings={"axis": -1, "alpha": math.inf},
+    inputs={
+        "x": [[(i * 10 + j + 0.1).hex() for j in range(10)] for i in range(5)],
+        "labels": [3, 1],
+        "mask": [],
+        "scale": "-inf",
+    },
+    output="y",
+    index=(2, 3),
+    expected="0x1.8000000000000p-3",
+    got="nan",
+    bound=1.25e-9,
+    case=17,
+)
+FAILURE = Outcome(
+    "softmax",
+    "value",
+    "float32",
+    Verdict.FAIL,
+    cases=40,
+    failing_cases=3,
+    ratio=math.inf,
+    ulp=math.nan,
+    reason="the class of the result is wrong [not markup]",
+    worst=WORST,
+    diagnosis=(Diagnosis("softmax-no-max-subtraction", "exp overflows"), Diagnosis("other", "less likely")),
+    replay="refnet check some/long/path/to/my_kernels.py --op softmax --dtype float32 --level ci --seed 7",
+)
+REPORT = Report(
+    target="some/long/path/to/my_kernels.py",
+    version="1.2",
+    seed=7,
+    level="ci",
+    environment={"numpy": "2.4.0", "python": "3.11"},
+    outcomes=(
+        Outcome("softmax", "value", "float64", Verdict.PASS, 40, ratio=0.42, ulp=1.5),
+        FAILURE,
+        Outcome("softmax", "vjp", "float64", Verdict.PASS, 40, ratio=0.1),
+        replace(FAILURE, aspect="vjp", verdict=Verdict.SUSPECT, failing_cases=0, ratio=0.7, ulp=9.0),
+        Outcome("softmax", "law:shift", "float32", Verdict.FAIL, 40, 1, reason="shifting moves the result"),
+        Outcome("softmax", "law:sum", "float32", Verdict.PASS, 40),
+        Outcome("softmax", "contract:shape", "float32", Verdict.PASS, 40),
+        Outcome(LONG, "value", "float64", Verdict.PASS, 40, ratio=0.2, variant="clipped: log(max(p, eps))"),
+        Outcome(LONG, "vjp", "float64", Verdict.INCONCLUSIVE, 40, reason="every input is at a kink"),
+        Outcome("adam_step", "step", "float64", Verdict.NOT_RUN, 0, reason="the candidate has no such function"),
+        Outcome("rmsprop_step", "step", "float64", Verdict.NOT_RUN, 0, reason="the candidate has no such function"),
+        Outcome("sgd_epoch", "epoch", "float64", Verdict.PASS, 4, ratio=0.0),
+    ),
+    notes=("2 workers",),
+)
+
+
+def printed(report: Report, width: int = 80) -> str:
+    stream = io.StringIO()
+    print_report(report, Console(file=stream, width=width))
+    return stream.getvalue()
+
+
+def unwrapped(text: str) -> str:
+    """Words in order, whatever the folding; folded long words come apart only at a line's end."""
+    return " ".join(text.split())
+
+
+def test_json_is_valid_and_strict() -> None:
+    document = json.loads(json.dumps(to_json(REPORT), allow_nan=False))
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.validate(document, SCHEMA)
+    assert document["summary"] == {"pass": 6, "suspect": 1, "fail": 2, "inconclusive": 1, "not-run": 2}
+    assert document["outcomes"][1]["ratio"] == "inf"
+    assert document["outcomes"][1]["ulp"] == "nan"
+    assert document["target"] == {"name": REPORT.target, "version": "1.2"}
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("schema",), "refnet.report/2"),
+        (("extra",), 1),
+        (("summary", "pass"), -1),
+        (("summary", "skipped"), 0),
+        (("outcomes", 1, "verdict"), "ok"),
+        (("outcomes", 1, "aspect"), "laws"),
+        (("outcomes", 1, "ratio"), "Infinity"),
+        (("outcomes", 1, "worst", "index"), [0.5]),
+        (("outcomes", 1, "worst", "inputs", "x"), [0.5]),
+        (("outcomes", 1, "diagnosis", 0, "extra"), ""),
+    ],
+)
+def test_schema_refuses(place: tuple[str | int, ...], value: object) -> None:
+    document = json.loads(json.dumps(to_json(REPORT)))
+    parent = document
+    for key in place[:-1]:
+        parent = parent[key]
+    parent[place[-1]] = value
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, SCHEMA)
+
+
+def test_every_object_of_the_schema_is_closed() -> None:
+    def walk(node: object) -> None:
+        if isinstance(node, dict):
+            if "properties" in node:
+                assert node["additionalProperties"] is False, node
+                assert set(node.get("required", ())) <= set(node["properties"])
+            for item in node.values():
+                walk(item)
+        elif isinstance(node, list):
+            for item in node:
+                walk(item)
+
+    walk(SCHEMA)
+
+
+def test_json_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    path.write_text("an earlier report")
+    write_json(REPORT, path)
+    document = json.loads(path.read_text(encoding="utf-8"))
+    again = from_json(document)
+    assert to_json(again) == document == to_json(REPORT)
+    nan_free = replace(REPORT, outcomes=tuple(replace(o, ulp=None) for o in REPORT.outcomes))
+    assert from_json(to_json(nan_free)) == nan_free
+    assert [p.name for p in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_a_failed_write_leaves_the_earlier_report(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    path.write_text("an earlier report")
+    unwritable = replace(REPORT, notes=("\ud800",))  # a lone surrogate has no encoding
+    with pytest.raises(UnicodeEncodeError):
+        write_json(unwritable, path)
+    assert path.read_text() == "an earlier report"
+    assert [p.name for p in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_the_version_that_judged_is_kept() -> None:
+    document = to_json(REPORT) | {"refnet": "0.0.7"}
+    assert to_json(from_json(document))["refnet"] == "0.0.7"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema": "other"}, r"schema is 'other'; required: 'refnet.report/1'"),
+        ({"seed": "0"}, r"the report: seed is '0'; required: an integer"),
+        ({"outcomes": [3]}, r"outcomes\[0\] is 3; required: an object"),
+        ({"target": None}, r"the report: target is None; required: an object"),
+    ],
+)
+def test_from_json_names_what_is_wrong(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        from_json(to_json(REPORT) | change)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (np.array([[0.5, -0.0]], dtype=np.float32), [["0x1.0000000000000p-1", "-0x0.0p+0"]]),
+        (np.array([0.5, np.nan], dtype=ml_dtypes.bfloat16), ["0x1.0000000000000p-1", "nan"]),
+        (np.array([1, 2]), [1, 2]),
+        ([(np.ones((1, 1)), np.float16(2))], [[[["0x1.0000000000000p+0"]], "0x1.0000000000000p+1"]]),
+        ({"w": -math.inf}, {"w": "-inf"}),
+    ],
+)
+def test_plain_keeps_every_bit(value: object, expected: object) -> None:
+    assert plain(value) == expected
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_console_hides_nothing(width: int) -> None:
+    text = printed(REPORT, width)
+    assert all(len(line) <= width for line in text.splitlines() if "replay" not in line and "level ci" not in line)
+    assert "…" not in text
+    assert "\x1b" not in text
+    assert FAILURE.replay in text  # in one piece, to be copied
+    words = unwrapped(text)
+    for expected in (
+        "FAIL f32 inf",
+        "suspect f32 0.7",
+        "pass f64 0.42",
+        "1 FAIL f32",
+        "FAIL softmax value float32: 3 of 40 cases fail",
+        "FAIL softmax law:shift float32: 1 of 40 cases fail",
+        "suspect softmax vjp float32: 40 cases",
+        "the class of the result is wrong [not markup]",
+        "softmax-no-max-subtraction: exp overflows",
+        "other: less likely",
+        "17, seed 7, axis=-1, alpha=inf",
+        "y[2, 3]",
+        "0x1.8000000000000p-3 (0.1875)",
+        "nan ulp = inf times the bound; the bound is 1.25e-09",
+        f"x[2, 3] = {23.1.hex()} (23.1)",
+        "26 more elements of x: --json FILE has them all",
+        "labels[0] = 3",
+        "mask is empty",
+        "scale = -inf",
+        "shifting moves the result",
+        "clipped: log(max(p, eps))",
+        "every input is at a kink",
+        "the candidate has no such function adam_step, rmsprop_step: step in f64",
+        "2 workers",
+        "my_kernels.py 1.2: 6 pass, 1 suspect, 2 fail, 1 inconclusive, 2 not-run (level ci, seed 7)",
+    ):
+        assert expected in words, expected
+
+
+def test_console_of_an_empty_report() -> None:
+    empty = replace(REPORT, outcomes=(), notes=())
+    assert "0 pass, 0 suspect, 0 fail, 0 inconclusive, 0 not-run" in printed(empty)
+
+
+def test_console_shows_a_ratio_that_is_not_a_number() -> None:
+    outcomes = [Outcome("relu", "value", d, Verdict.PASS, 1, ratio=r) for d, r in (("a", 0.5), ("b", math.nan))]
+    for order in (outcomes, outcomes[::-1]):
+        assert "pass nan" in printed(replace(REPORT, outcomes=tuple(order)))

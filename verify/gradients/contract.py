@@ -1,0 +1,150 @@
+"""Calling foreign functions: what is wrong with a result before any of its numbers is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from verify.gradients.diagnosis import explain_shape
+from verify.gradients.numerical import Array, Function, as_tuple, is_floating
+
+Cotangent = tuple[Array, ...]
+
+
+class ContractError(Exception):
+    """The function does not do what any function of its kind must; the message is the reason to report."""
+
+    def __init__(self, reason: str, diagnosis: tuple[str, ...] = ()) -> None:
+        super().__init__(reason)
+        self.diagnosis = diagnosis
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """f and vjp at one point, behind the checks of their contract. Every call gets fresh copies."""
+
+    f: Function
+    vjp: Function
+    points: tuple[Array, ...]
+    many: bool = False
+    """f returns a tuple, and so dy is one."""
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """The inputs that have a gradient: the floating ones."""
+        return tuple(position for position, x in enumerate(self.points) if is_floating(x))
+
+    def outputs(self) -> tuple[tuple[Array, ...], bool]:
+        """The outputs of f, and whether they came as a tuple.
+
+        Raises:
+            ContractError: f raises, modifies an input, is random, or returns something other than floats.
+        """
+        results = [_call("f", self.f, self.points, self.points) for _ in range(2)]
+        first, second = (tuple(_output(y) for y in as_tuple(result)) for result in results)
+        _require_equal("f", first, second)
+        if not first:
+            raise ContractError("f returns an empty tuple; required: at least one array")
+        return first, isinstance(results[0], tuple | list)
+
+    def gradients(
+        self, dy: Cotangent, points: tuple[Array, ...] | None = None, numerical: Sequence[Array] | None = None
+    ) -> tuple[Array, ...]:
+        """What vjp returns for the floating inputs, at the candidate's own or another point.
+
+        Raises:
+            ContractError: vjp raises, modifies an argument, or returns the wrong number of gradients, or
+                gradients of the wrong type, dtype or shape, or an input itself.
+        """
+        points = self.points if points is None else points
+        returned = _call("vjp", self.vjp, (dy if self.many else dy[0], *points), points)
+        given = as_tuple(returned)
+        if len(given) != len(self.positions):
+            raise ContractError(
+                f"vjp returns {len(given)} gradients; required: {len(self.positions)}, "
+                "one for each floating input"
+            )
+        for order, (position, g) in enumerate(zip(self.positions, given, strict=True)):
+            x = points[position]
+            name = f"the gradient of input {position}"
+            if not isinstance(g, np.ndarray | np.floating | float):
+                raise ContractError(f"{name} is a {type(g).__name__}; required: an array like the input")
+            array = np.asarray(g)
+            if array.shape != x.shape:
+                known = None if numerical is None else np.asarray(numerical[order], dtype=np.float64)
+                raise ContractError(
+                    f"{name} has shape {array.shape}; required: {x.shape}, the shape of the input",
+                    explain_shape(array.astype(np.float64), x.shape, known) if is_floating(array) else (),
+                )
+            if array.dtype != x.dtype:
+                raise ContractError(f"{name} has dtype {array.dtype}; required: {x.dtype}, as the input")
+        return tuple(np.array(g) for g in given)
+
+
+def _call(
+    name: str, function: Callable[..., object], args: tuple[object, ...], points: Sequence[Array]
+) -> object:
+    """Call with copies; raise if the call raises, changes an argument, or returns the memory of an input."""
+    copies = tuple(_copy(a) for a in args)
+    try:
+        with np.errstate(all="ignore"):
+            result = function(*copies)
+    except Exception as error:
+        raise ContractError(f"{name} raises {type(error).__name__}: {error}") from error
+    for position, (before, after) in enumerate(zip(args, copies, strict=True)):
+        offset = len(args) - len(points)
+        if not _identical(as_tuple(before), as_tuple(after)):
+            what = "dy" if position < offset else f"input {position - offset}"
+            raise ContractError(f"{name} modifies {what}; it must leave its arguments as they are")
+    if name == "vjp":
+        # f may return an input (the identity); a gradient that is one would change the parameter when scaled
+        for position, x in enumerate(copies[len(args) - len(points) :]):
+            for g in as_tuple(result):
+                if isinstance(g, np.ndarray) and isinstance(x, np.ndarray) and np.shares_memory(g, x):
+                    raise ContractError(
+                        f"a gradient shares its memory with input {position}: to scale it changes the input",
+                        ("the input itself is returned as a gradient",),
+                    )
+    return result
+
+
+def _copy(value: object) -> object:
+    if isinstance(value, tuple):
+        return tuple(_copy(v) for v in value)
+    return value.copy() if isinstance(value, np.ndarray) else value
+
+
+def _identical(first: Sequence[Array], second: Sequence[Array]) -> bool:
+    """Bit by bit, so that NaN equals itself and 0 is not -0."""
+    return len(first) == len(second) and all(
+        a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+        for a, b in zip(first, second, strict=True)
+    )
+
+
+def _require_equal(name: str, first: Sequence[Array], second: Sequence[Array]) -> None:
+    if not _identical(first, second):
+        raise ContractError(
+            f"{name} returns different results for equal arguments: it is random or keeps state. Pass "
+            "the random numbers (a dropout mask) as an input, and the state as input and output"
+        )
+
+
+def _output(y: object) -> Array:
+    if not isinstance(y, np.ndarray | np.floating | float):
+        raise ContractError(f"f returns a {type(y).__name__}; required: a floating array, or a tuple of them")
+    array = np.array(y)
+    if not is_floating(array):
+        raise ContractError(f"f returns dtype {array.dtype}; required: a floating dtype")
+    return array
+
+
+def require_deterministic(candidate: Candidate, dy: Cotangent, gradients: Sequence[Array]) -> None:
+    """Call vjp again: equal arguments must give equal bits.
+
+    Raises:
+        ContractError: they do not.
+    """
+    _require_equal("vjp", gradients, candidate.gradients(dy))

@@ -1,0 +1,276 @@
+"""Is a vjp the vjp of a function? Three answers, each with the error bars that it rests on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from verify.gradients.claims import random_cotangent, require_linear, rounding_error
+from verify.gradients.contract import Candidate, ContractError, require_deterministic
+from verify.gradients.diagnosis import diagnose
+from verify.gradients.ladder import Bools, Floats
+from verify.gradients.numerical import (
+    Array,
+    Function,
+    flatten,
+    numerical_vjps,
+    snap,
+    unit_roundoff,
+)
+from verify.gradients.report import Element, GradcheckReport, Verdict
+
+TOP = 5
+
+
+class Comparison(NamedTuple):
+    """One input under every cotangent; all arrays are (cotangents, *shape of the input)."""
+
+    position: int
+    claimed: Floats
+    numerical: Floats
+    bar: Floats
+    ratio: Floats
+    reason: npt.NDArray[np.str_]
+    failing: Bools
+    doubted: Bools
+    scale: Floats
+    zero: Bools
+    """For each cotangent: no element is distinguishable from 0."""
+
+
+def gradcheck(
+    f: Function, vjp: Function, inputs: Sequence[npt.ArrayLike], *, seed: int = 0
+) -> GradcheckReport:
+    """Compare a claimed vjp with numerical derivatives of f, at one point.
+
+    `f(*inputs)` returns a floating array or a tuple of them. `vjp(dy, *inputs)` returns the gradients of
+    `sum(dy * f(*inputs))` for the floating inputs in order, one array if there is one, else a tuple; dy is
+    a tuple when f returns one. Integer inputs have no gradient. The point is `inputs` with the two lowest
+    bits of every float cleared (see `snap`).
+
+    Checked without any derivative: number, type, shape and dtype of the gradients, arguments left unmodified,
+    no gradient in the memory of an input, the same bits from equal calls, 0 for dy = 0,
+    `vjp(2^p dy) = 2^p vjp(dy)` and `vjp(a + b) = vjp(a) + vjp(b)`. Then every element of every gradient, for two random
+    cotangents (and one for each output, if there are several, so that none is drowned by another). No
+    cotangent is constant, and none has an element near 0: softmax and layer norm have gradient 0 for a
+    constant one, and an element of the Jacobian that is wrong by e shows in the gradient with at least e.
+
+    Verdicts:
+        fail: a contract is broken, or a claim lies outside the numerical bars of two ladders without a
+            common step by more than both bars, the disagreement of the ladders and twice the rounding
+            error of the claim; for a kink, outside the interval of the one-sided derivatives by as much. A claim that
+            is not finite where the derivative is fails.
+        pass: every element lies within its bar, and `resolution` <= sqrt(u), u the unit roundoff of the
+            least precise array. That is half of the digits: what the best forward difference could reach,
+            and far below what an error of a formula does to the element that it hits. Elements on a kink
+            (relu at 0) whose claims lie between the one-sided derivatives are allowed, if each input has
+            more elements that are not.
+        inconclusive: everything else, with the reason: noise, domain edge, mostly kinks, too low a
+            resolution, or a check without content (no elements, or every gradient 0 at this point).
+    """
+    candidate = Candidate(f, vjp, tuple(snap(np.asarray(x)) for x in inputs))
+    try:
+        comparisons, u = _compare(candidate, seed)
+    except ContractError as broken:
+        return GradcheckReport("fail", str(broken), seed, diagnosis=broken.diagnosis)
+    return _judge(candidate, comparisons, u, seed)
+
+
+def assert_gradients(f: Function, vjp: Function, inputs: Sequence[npt.ArrayLike], *, seed: int = 0) -> None:
+    """Raise unless `gradcheck` passes.
+
+    Raises:
+        AssertionError: the report, as text.
+    """
+    report = gradcheck(f, vjp, inputs, seed=seed)
+    if report.verdict != "pass":
+        raise AssertionError(str(report))
+
+
+def _compare(candidate: Candidate, seed: int) -> tuple[list[Comparison], float]:
+    """The comparisons of all floating inputs, and the unit roundoff of the least precise array."""
+    points = candidate.points
+    outputs, many = candidate.outputs()
+    candidate = replace(candidate, many=many)
+    u = unit_roundoff([*points, *outputs])
+    if not candidate.positions:
+        return [], u
+    rng = np.random.default_rng(seed)
+    a, b = (tuple(random_cotangent(rng, y) for y in outputs) for _ in range(2))
+    cotangents = [a, b]
+    if len(outputs) > 1:
+        cotangents += [
+            tuple(v if i == j else np.zeros_like(v) for j, v in enumerate(a)) for i in range(len(outputs))
+        ]
+    dys = np.stack([flatten(dy) for dy in cotangents])
+    estimates = [numerical_vjps(candidate.f, points, p, dys) for p in candidate.positions]
+    numerical = [value[0] for value, _, _ in estimates]
+    claims = [candidate.gradients(dy, numerical=numerical) for dy in cotangents]
+    require_deterministic(candidate, a, claims[0])
+    rounding = [
+        rounding_error(candidate, dy, claim, rng) for dy, claim in zip(cotangents, claims, strict=True)
+    ]
+    require_linear(candidate, a, b, claims, rounding, rng)
+
+    natural = abs(dys) @ np.nan_to_num(abs(flatten(outputs)), posinf=0.0)
+    comparisons = []
+    for order, (position, (value, error, reason)) in enumerate(
+        zip(candidate.positions, estimates, strict=True)
+    ):
+        claimed = np.stack([np.asarray(c[order], dtype=np.float64) for c in claims])
+        own = np.stack([r[order] for r in rounding])
+        scale, zero = _scale(points[position], value, error, natural)
+        # the last place of the largest element: claims of 1e-180 beside it, or beside nothing, are zeros
+        own = own + 4 * u * scale.reshape(-1, *[1] * points[position].ndim)
+        failing, doubted = _confirm(candidate, position, dys, claimed, value, error, own)
+        bar = error + own
+        with np.errstate(all="ignore"):
+            ratio = np.where(claimed == value, 0.0, abs(claimed - value) / bar)
+        ratio = np.where(np.isfinite(claimed), ratio, np.inf)
+        ratio = np.where(np.isfinite(error), ratio, 0.0)
+        comparisons.append(
+            Comparison(position, claimed, value, bar, ratio, reason, failing, doubted, scale, zero)
+        )
+    return comparisons, u
+
+
+def _scale(x: Array, value: Floats, error: Floats, natural: Floats) -> tuple[Floats, Bools]:
+    """What the errors of one input are relative to, for each cotangent: its largest gradient.
+
+    Where every element may be 0 there is none; then the gradient of a function that changes by itself over
+    the size of its input, `sum |dy f| / max |x|`, and where even that is 0, the cotangent's 1.
+    """
+    rows = (len(value), -1)
+    value, error = np.nan_to_num(value).reshape(rows), error.reshape(rows)
+    zero: Bools = np.all(abs(value) <= error, axis=1)
+    size = float(np.max(abs(x), initial=0.0)) or 1.0
+    fallback = np.where(natural > 0, natural / size, 1.0)
+    return np.where(zero, fallback, abs(value).max(axis=1, initial=0.0)), zero
+
+
+def _confirm(
+    candidate: Candidate,
+    position: int,
+    dys: Floats,
+    claimed: Floats,
+    value: Floats,
+    error: Floats,
+    own: Floats,
+) -> tuple[Bools, Bools]:
+    """Claims outside their bars: those that a second ladder finds wrong too, and those that stay in doubt."""
+    with np.errstate(all="ignore"):
+        outside = np.isfinite(error) & ~(abs(claimed - value) <= error + own)
+        suspects = np.flatnonzero(outside.any(axis=0))
+        if not suspects.size:
+            return outside, outside
+        again, bar, _ = numerical_vjps(
+            candidate.f, candidate.points, position, dys, stretch=1.5, elements=suspects.tolist()
+        )
+        margin = error + bar + abs(value - again) + 2 * own
+        # an infinite change of a claim that is itself finite says nothing; a claim that is not finite does
+        margin = np.where(np.isfinite(claimed) | ~np.isfinite(bar), margin, error + bar + abs(value - again))
+        wrong = ~(abs(claimed - value) <= margin) & ~(abs(claimed - again) <= margin)
+    failing = outside & np.isfinite(bar) & wrong
+    return failing, outside & ~failing
+
+
+def _judge(candidate: Candidate, comparisons: Sequence[Comparison], u: float, seed: int) -> GradcheckReport:
+    elements = sum(c.claimed[0].size for c in comparisons)
+    if not elements:
+        return GradcheckReport("inconclusive", "vacuous: no floating element to differentiate by", seed)
+    failing = sum(int(c.failing.any(axis=0).sum()) for c in comparisons)
+    undecided = [((c.reason != "") | c.doubted).any(axis=0) & ~c.failing.any(axis=0) for c in comparisons]
+    resolution = max(map(_resolution, comparisons))
+    top = sorted(
+        (e for c in comparisons for e in _elements(candidate, c)), key=lambda e: e.ratio, reverse=True
+    )[:TOP]
+    diagnosis: tuple[str, ...] = ()
+    for c in comparisons:
+        if c.failing.any():
+            row = int(np.argmax(c.failing.reshape(len(c.failing), -1).any(axis=1)))
+            found = diagnose(c.claimed[row], c.numerical[row], c.bar[row], c.failing.any(axis=0))
+            diagnosis += tuple(f"input {c.position}: {text}" for text in found)
+    verdict, reason = _verdict(comparisons, undecided, resolution, failing, math.sqrt(u))
+    return GradcheckReport(
+        verdict,
+        reason,
+        seed,
+        resolution,
+        elements,
+        failing,
+        sum(int(u.sum()) for u in undecided),
+        top[0] if top else None,
+        tuple(top),
+        diagnosis,
+    )
+
+
+def _verdict(
+    comparisons: Sequence[Comparison],
+    undecided: Sequence[Bools],
+    resolution: float,
+    failing: int,
+    sufficient: float,
+) -> tuple[Verdict, str]:
+    if failing:
+        return "fail", "the gradient is wrong, beyond the error bars of two independent ladders of steps"
+    if all(c.zero.all() for c in comparisons):
+        return "inconclusive", "vacuous: every gradient is 0 here, within its error; choose another point"
+    for c, elements in zip(comparisons, undecided, strict=True):
+        for why in ("domain edge", "noise"):
+            count = int((c.reason == why).any(axis=0).sum())
+            if count:
+                return "inconclusive", f"{why} at {count} of {elements.size} elements of input {c.position}"
+        if c.doubted.any():
+            count = int(c.doubted.any(axis=0).sum())
+            return "inconclusive", (
+                f"{count} elements of input {c.position} lie outside their error bars, "
+                "but not by the margin of a fail"
+            )
+        kinks = int(elements.sum())
+        if 2 * kinks >= elements.size > 0:
+            return "inconclusive", f"kink at {kinks} of {elements.size} elements of input {c.position}"
+    if not resolution <= sufficient:
+        return "inconclusive", (
+            f"relative errors up to {resolution:.1e} could have passed; required: sqrt(u) = {sufficient:.1e}. "
+            "The function or the gradient is too noisy at this point"
+        )
+    kinks = sum(int(u.sum()) for u in undecided)
+    beside = f"; {kinks} on kinks, between the one-sided derivatives" if kinks else ""
+    return "pass", f"every gradient agrees with numerical derivatives within their error bars{beside}"
+
+
+def _resolution(c: Comparison) -> float:
+    """The largest relative error with which a decided element could have passed.
+
+    |claimed - truth| <= |claimed - numerical| + |numerical - truth|: one bar each.
+    """
+    decided = (c.reason == "") & ~c.doubted
+    bars = np.where(decided, 2 * c.bar, 0.0).reshape(len(c.bar), -1).max(axis=1, initial=0.0)
+    return float((bars / c.scale).max(initial=0.0)) if c.claimed.size else 0.0
+
+
+def _elements(candidate: Candidate, c: Comparison) -> Iterator[Element]:
+    """The worst elements of one input, each under the cotangent that shows most; the failing ones first."""
+    if not c.claimed[0].size:
+        return
+    rows = (len(c.claimed), -1)
+    ratio, failing = c.ratio.reshape(rows), c.failing.reshape(rows)
+    if failing.any():
+        ratio = np.where(failing, ratio, 0.0)
+    for flat in np.argsort(-ratio.max(axis=0), kind="stable")[:TOP]:
+        if failing.any() and not failing[:, flat].any():
+            return
+        row = int(np.argmax(ratio[:, flat]))
+        claimed, numerical, bar = (
+            float(part.reshape(rows)[row, flat]) for part in (c.claimed, c.numerical, c.bar)
+        )
+        point = candidate.points[c.position]
+        index = tuple(int(i) for i in np.unravel_index(int(flat), point.shape))
+        worst = float(ratio[row, flat])
+        yield Element(c.position, index, claimed, numerical, bar, worst, float(point.flat[flat]))

@@ -1,0 +1,141 @@
+"""One derivative from many central differences, with an error bar that is measured rather than assumed."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.uint8]
+Bools = npt.NDArray[np.bool_]
+
+RESOLVED, KINK, NOISE, EDGE = range(4)
+"""How an estimate ended, from best to worst; the worst of several decides what is said of their sum."""
+REASONS = ("", "kink", "noise", "domain edge")
+
+COLUMNS = 5
+"""Richardson columns: with ratio 2 the fifth cancels h^2 ... h^8; a sixth gains nothing but noise."""
+SHORTEST = 6
+"""With fewer usable steps there are too few differences to measure noise: the function has an edge there."""
+UNPROVEN = 3
+"""The finest steps only test what coarser ones say: nothing finer tests them (sin(1e6 x) in float32)."""
+
+
+class Derivative(NamedTuple):
+    """Derivatives with error bars; at a kink, the middle of the one-sided ones and half their distance."""
+
+    value: Floats
+    error: Floats
+    code: Codes
+
+
+def exponents(digits: int) -> Floats:
+    """The binary exponents of the steps for numbers of `digits` bits, relative to the scale of the point.
+
+    Ratio 2 where truncation is fought (2^-1 to 2^-10), ratio 4 where only noise, kinks and short wavelengths
+    are looked for. The last step is still 8 units in the last place of the point, so that a point rounded to
+    `digits - 2` bits plus or minus any step, or 3/2 of any step, is exact.
+    """
+    last = min(30, digits - 4)
+    return np.array([*range(1, min(10, last) + 1), *range(12, last + 1, 2)], dtype=np.float64)
+
+
+def differentiate(
+    steps: Floats, plus: Floats, minus: Floats, centre: Floats, unit_roundoff: float
+) -> Derivative:
+    """The derivative of every column from f(x + h), f(x - h) of shape (steps, columns) and f(x).
+
+    Central differences D(h) = D + c_2 h^2 + c_4 h^4 + ... on a ladder of steps are extrapolated to h = 0
+    (Richardson; Neville's scheme, as the ratios differ). Beside them the second differences
+    (f(x + h) - 2 f(x) + f(x - h)) / h = jump + c_1 h + ... are extrapolated too: a central difference is
+    blind to a kink at x (it gives 1/2 for relu at 0, at every step), but the limit of these is the
+    difference between the two one-sided derivatives.
+
+    The error bar covers truncation, by disagreement between neighbours in the tableau, and the noise of f,
+    by its measured envelope; it assumes that f is smooth, or a kink, at the smallest step, and that the noise
+    seen over the ladder is typical of f. Steps outside the domain (not finite) are left out together with
+    all larger ones.
+    """
+    h = steps[:, None]
+    with np.errstate(all="ignore"):
+        difference = plus - minus
+        finite = np.isfinite(plus) & np.isfinite(minus) & np.isfinite(difference) & np.isfinite(centre)
+        usable = np.logical_and.accumulate(finite[::-1])[::-1]
+        # half an ulp is the least error of f; the second term is for x + h where |x| < h: rounded to within
+        # u h, which changes the difference by no more than u times itself
+        floor = unit_roundoff * (np.maximum(abs(plus), abs(minus)) + abs(difference))
+        # An output that does not move at all near x may be a sum that cancelled (gelu at -8 is 0): then its
+        # own last place says nothing, and the largest value on the ladder stands in for its terms.
+        flat = ((plus == centre) & (minus == centre))[-SHORTEST:].all(axis=0)
+        largest = np.where(usable, np.maximum(abs(plus), abs(minus)), 0).max(axis=0)
+        floor = np.where(flat, np.maximum(floor, unit_roundoff * largest), floor)
+        central = np.where(usable, difference / (2 * h), np.nan)
+        value, error = _extrapolate(steps, central, floor, power=2)
+        sides = np.where(usable, ((plus - centre) + (minus - centre)) / h, np.nan)
+        jump, jump_error = _extrapolate(steps, sides, 2 * floor + 2 * unit_roundoff * abs(centre), power=1)
+        # A jump within its own bar is no jump. Up to four bars it may be one: the bar grows by what it
+        # would do to a one-sided derivative; beyond, it is a kink.
+        kink = abs(jump) > 4 * jump_error
+        error = error + np.where(kink, abs(jump) + jump_error, np.fmax(abs(jump) - jump_error, 0)) / 2
+    code = np.where(kink, KINK, RESOLVED)
+    code = np.where(np.isfinite(error), code, NOISE)
+    code = np.where(usable.sum(axis=0) < SHORTEST, EDGE, code).astype(np.uint8)
+    lost = code >= NOISE
+    return Derivative(np.where(lost, np.nan, value), np.where(lost, np.inf, error), code)
+
+
+def _extrapolate(steps: Floats, first: Floats, floor: Floats, power: int) -> tuple[Floats, Floats]:
+    """The limit of `first` at step 0, where it is a polynomial in h^power plus noise / h, and its error bar.
+
+    Every entry T of the tableau has a bar E: its largest disagreement with its three neighbours, plus the
+    noise carried through the same sums of absolute values. The entry with the least E is taken, among those
+    that lie within the noise of *every* finer difference (persistence). Without this rule f = sin(50 x),
+    whose differences agree on four steps near 2 pi / 50, is certified with a wrong value.
+    """
+    h = steps[:, None]
+    noise = np.fmax(_envelope(abs(np.diff(first, axis=0)) * h[1:]), floor)
+    # what is carried is the envelope some steps finer, where truncation no longer counts as noise
+    finer = np.minimum(np.arange(len(steps)) + UNPROVEN, len(steps) - 1)
+    carried = np.fmax(noise[finer], floor) / h
+    reach = 2 * noise / h
+    lowest = np.fmin.accumulate((first + reach)[::-1], axis=0)[::-1]
+    highest = np.fmax.accumulate((first - reach)[::-1], axis=0)[::-1]
+
+    best = np.full(first.shape[1], np.nan)
+    least = np.full(first.shape[1], np.inf)
+    everywhere = np.arange(first.shape[1])
+    column = first
+    for j in range(COLUMNS):
+        before, coarser = column, _coarser(column)
+        if j:
+            c = np.full_like(steps, np.nan)
+            c[j:] = (steps[:-j] / steps[j:]) ** power
+            c = c[:, None]
+            column = before + (before - coarser) / (c - 1)
+            carried = (c * carried + _coarser(carried)) / (c - 1)
+        disagreement = abs(column - _coarser(column))
+        if j:
+            # the first entry of a column has no coarser neighbour in it: fmax leaves that one out
+            disagreement = np.fmax(disagreement, np.maximum(abs(column - before), abs(column - coarser)))
+        bar = disagreement + carried
+        bar[-UNPROVEN:] = np.inf
+        bar = np.where((column - bar <= lowest) & (column + bar >= highest), bar, np.inf)
+        row = np.argmin(bar, axis=0)
+        candidate = bar[row, everywhere]
+        better = candidate < least
+        least = np.where(better, candidate, least)
+        best = np.where(better, column[row, everywhere], best)
+    return best, least
+
+
+def _envelope(noise: Floats) -> Floats:
+    """The largest noise seen at this step or any finer one; one row more than differences."""
+    envelope = np.fmax.accumulate(noise[::-1], axis=0)[::-1]
+    return np.concatenate([envelope[:1], envelope])
+
+
+def _coarser(column: Floats) -> Floats:
+    """The entry one step coarser, NaN at the coarsest."""
+    return np.concatenate([np.full_like(column[:1], np.nan), column[:-1]])

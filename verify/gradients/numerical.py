@@ -1,0 +1,281 @@
+"""Gradients without any formula: sums of numerical derivatives, each with an error bar."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from verify.gradients.ladder import (
+    EDGE,
+    KINK,
+    REASONS,
+    RESOLVED,
+    Bools,
+    Codes,
+    Derivative,
+    Floats,
+    differentiate,
+    exponents,
+)
+
+Array = npt.NDArray[Any]
+Function = Callable[..., object]
+
+CHUNK = 1 << 18
+"""Samples that are analysed at once: a few megabytes for every intermediate array."""
+
+
+class Estimate(NamedTuple):
+    """The gradient of `sum(dy * f)` for one input, element by element.
+
+    `error` bounds `|value - truth|`, infinite where nothing is known. `reason` is empty where the value is
+    certified; "kink" where the one-sided derivatives differ, and then value - error to value + error is the
+    interval that they span; "noise" where no step resolves the derivative (rounding noise, a jump, an
+    infinite slope); "domain edge" where f raises or is not finite around the point. `point` is the input
+    at which all this holds: the given one, snapped (see `snap`).
+    """
+
+    value: Floats
+    error: Floats
+    reason: npt.NDArray[np.str_]
+    point: Array
+
+
+def snap(x: Array) -> Array:
+    """A copy of x whose floats have their two lowest bits cleared: x + h and x - h are then exact.
+
+    The rounding of x + h is not an error of f but of the point, and divided by h it would be the largest
+    error of a numerical derivative: 1e-8 of the value at h = 1e-8 |x|. Zero and small integers are unmoved;
+    nothing moves by more than 3 ulp, nor away from zero. Gradients must be compared at the snapped point.
+    """
+    if not is_floating(x):
+        return x.copy()
+    mantissa, exponent = np.frexp(x)
+    digits = np.finfo(x.dtype).nmant + 1
+    kept = np.trunc(np.ldexp(mantissa, digits - 2))
+    return np.asarray(np.where(np.isfinite(x), np.ldexp(kept, exponent - (digits - 2)), x), dtype=x.dtype)
+
+
+def is_floating(x: Array) -> bool:
+    return np.issubdtype(x.dtype, np.floating)
+
+
+def unit_roundoff(arrays: Sequence[Array]) -> float:
+    """The largest unit roundoff u (half the distance from 1 to the next number) among floating arrays."""
+    return max((float(np.finfo(a.dtype).eps) / 2 for a in arrays if is_floating(a)), default=2.0**-53)
+
+
+def as_tuple(value: object) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, tuple | list) else (value,)
+
+
+def numerical_vjp(
+    f: Function,
+    inputs: Sequence[npt.ArrayLike],
+    dy: object,
+    *,
+    differentiable: Sequence[int] | None = None,
+    stretch: float = 1.0,
+) -> tuple[Estimate, ...]:
+    """The gradients of `sum(dy * f(*inputs))`, without any formula.
+
+    Every element of every differentiable input is moved by a ladder of about 20 steps to both sides (about
+    40 calls of f for each element, up to three times as many where the scale of f is not the scale of its
+    inputs). Outputs are differentiated one by one, each with the steps that suit it, and the derivatives
+    are then contracted with dy, exactly (`math.fsum`): the difference of two sums would lose what the sum
+    has in common. Deterministic.
+
+    Args:
+        f: takes the inputs, returns a floating array or a tuple of them; modifies nothing.
+        inputs: the point; it is snapped, see `Estimate.point`.
+        dy: the cotangent, shaped like the output (a tuple if the output is one).
+        differentiable: positions of the inputs to differentiate; all floating ones if None.
+        stretch: multiplies every step. 1 and 1.5 have no step in common: two witnesses.
+
+    Raises:
+        ValueError: dy is not shaped like the output.
+        Exception: whatever f raises at the point itself.
+    """
+    points = tuple(snap(np.asarray(x)) for x in inputs)
+    outputs = evaluate(f, points)
+    cotangent = tuple(np.asarray(v) for v in as_tuple(dy))
+    if [v.shape for v in cotangent] != [y.shape for y in outputs]:
+        raise ValueError(
+            f"dy has shapes {[v.shape for v in cotangent]}; the output has {[y.shape for y in outputs]}"
+        )
+    if differentiable is None:
+        differentiable = [position for position, x in enumerate(points) if is_floating(x)]
+    dys = flatten(cotangent)[None]
+    estimates = []
+    for position in differentiable:
+        value, error, reason = numerical_vjps(f, points, position, dys, stretch=stretch)
+        estimates.append(Estimate(value[0], error[0], reason[0], points[position]))
+    return tuple(estimates)
+
+
+def evaluate(f: Function, inputs: Sequence[Array]) -> tuple[Array, ...]:
+    """The outputs of f as arrays, without floating-point warnings: the steps may leave the domain of f."""
+    with np.errstate(all="ignore"):
+        return tuple(np.asarray(y) for y in as_tuple(f(*inputs)))
+
+
+def flatten(arrays: Sequence[Array]) -> Floats:
+    """All elements in one new float64 vector: f may return an input, which is about to change."""
+    return np.concatenate([np.empty(0), *(np.asarray(a, dtype=np.float64).ravel() for a in arrays)])
+
+
+def numerical_vjps(
+    f: Function,
+    points: Sequence[Array],
+    position: int,
+    dys: Floats,
+    *,
+    stretch: float = 1.0,
+    elements: Sequence[int] | None = None,
+) -> tuple[Floats, Floats, npt.NDArray[np.str_]]:
+    """`numerical_vjp` of one input for several flat cotangents (rows of `dys`) at the price of one.
+
+    `points` must be snapped. Returns value, error and reason, each of shape (cotangents, *input shape);
+    `elements` are the flat indices to compute, the others are NaN.
+    """
+    outputs = evaluate(f, points)
+    centre = flatten(outputs)
+    x = points[position]
+    u = unit_roundoff([x, *outputs])
+    shape = (len(dys), x.size)
+    value, error = np.full(shape, np.nan), np.full(shape, np.inf)
+    code = np.full(shape, EDGE, dtype=np.uint8)
+    chosen = np.arange(x.size) if elements is None else np.asarray(elements, dtype=np.intp)
+    ladder = stretch * 2.0 ** -exponents(np.finfo(x.dtype).nmant + 1)
+    size = max(1, CHUNK // max(1, len(ladder) * centre.size))
+    for start in range(0, len(chosen), size):
+        chunk = chosen[start : start + size]
+        jacobian = _jacobian(f, points, position, chunk, ladder, centre, u)
+        value[:, chunk], error[:, chunk], code[:, chunk] = _contract(jacobian, dys)
+    whole = (len(dys), *x.shape)
+    return value.reshape(whole), error.reshape(whole), np.array(REASONS)[code].reshape(whole)
+
+
+def _jacobian(
+    f: Function,
+    points: Sequence[Array],
+    position: int,
+    chunk: Array,
+    ladder: Floats,
+    centre: Floats,
+    u: float,
+) -> Derivative:
+    """The derivatives of all outputs by some elements of one input, of shape (elements, outputs).
+
+    The ladder starts at the scale of the array; elements that it leaves unresolved are tried at the scales
+    of `_scales` too, and every derivative keeps its best estimate.
+    """
+    shape = (len(chunk), centre.size)
+    value, error = np.full(shape, np.nan), np.full(shape, np.inf)
+    code = np.full(shape, EDGE, dtype=np.uint8)
+    for scale in _scales(points[position], chunk):
+        tried = np.flatnonzero(np.isfinite(scale) & _unresolved(value, error, code, u))
+        if not tried.size:
+            continue
+        plus = np.empty((len(ladder), len(tried), centre.size))
+        minus = np.empty_like(plus)
+        for column, element in enumerate(tried):
+            steps = scale[element] * ladder
+            _sample(f, points, position, int(chunk[element]), steps, plus[:, column], minus[:, column])
+        flat = (len(ladder), -1)
+        found = differentiate(ladder, plus.reshape(flat), minus.reshape(flat), np.tile(centre, len(tried)), u)
+        part = (len(tried), centre.size)
+        with np.errstate(over="ignore"):
+            new_value = found.value.reshape(part) / scale[tried, None]
+            new_error = found.error.reshape(part) / scale[tried, None]
+        new_code = found.code.reshape(part)
+        better = (new_code < code[tried]) | ((new_code == code[tried]) & (new_error < error[tried]))
+        value[tried] = np.where(better, new_value, value[tried])
+        error[tried] = np.where(better, new_error, error[tried])
+        code[tried] = np.where(better, new_code, code[tried])
+    return Derivative(value, error, code)
+
+
+def _scales(x: Array, chunk: Array) -> list[Floats]:
+    """The scales to try for each element, powers of two; NaN where one would repeat an earlier one.
+
+    That of the array first: an element near 0 among elements near 1 is one of them. Then its own, for
+    functions such as log whose scale is their argument. Then 1, for small inputs of functions that have a
+    scale of their own (biases of 1e-12). Steps must stay multiples of the point's last kept bit, so no
+    scale is smaller than the element's own.
+    """
+    flat = np.abs(x.ravel().astype(np.float64))
+    flat = np.where(np.isfinite(flat), flat, 0.0)
+    array = np.full(len(chunk), _power_of_two(flat.max(initial=0.0)))
+    array = np.where(array > 0, array, 1.0)
+    own = np.array([_power_of_two(v) for v in flat[chunk]])
+    near = 16.0  # closer scales share all but four steps: nothing new would be seen
+    return [
+        array,
+        np.where((own > 0) & (own * near <= array), own, np.nan),
+        np.where(array * near <= 1, 1.0, np.nan),
+    ]
+
+
+def _power_of_two(v: float) -> float:
+    return math.ldexp(1.0, math.frexp(v)[1] - 1) if v else 0.0
+
+
+def _unresolved(value: Floats, error: Floats, code: Codes, u: float) -> Bools:
+    """Elements worth another scale: not certified, or to fewer digits than a check needs (see `gradcheck`).
+
+    Four bits better than sqrt(u), which is what `gradcheck` asks for. An element on which nothing depends
+    is measured against the largest derivative of its chunk.
+    """
+    if not value.size:
+        return np.zeros(len(value), dtype=bool)
+    size = np.nansum(abs(value), axis=1)
+    size = np.where(size > 0, size, size.max())
+    return np.asarray((code != RESOLVED).any(axis=1) | ~(error.sum(axis=1) <= math.sqrt(u) / 16 * size))
+
+
+def _sample(
+    f: Function,
+    points: Sequence[Array],
+    position: int,
+    element: int,
+    steps: Floats,
+    plus: Floats,
+    minus: Floats,
+) -> None:
+    """Write f(x + h) and f(x - h) for every step h of one element; NaN where f raises or changes shape."""
+    moved = list(points)
+    for sign, rows in ((1.0, plus), (-1.0, minus)):
+        for row, h in zip(rows, steps, strict=True):
+            # a fresh copy each time: f may keep it, or return it
+            x = points[position].copy()
+            with np.errstate(over="ignore"):
+                x.flat[element] = float(x.flat[element]) + sign * h
+            moved[position] = x
+            try:
+                outputs = flatten(evaluate(f, moved))
+            except Exception:  # whatever it is: f is not defined there
+                outputs = np.empty(0)
+            row[:] = outputs if outputs.size == row.size else np.nan
+
+
+def _contract(jacobian: Derivative, dys: Floats) -> tuple[Floats, Floats, Codes]:
+    """sum(dy * J) for every cotangent and element, its bar, and the worst code among the terms.
+
+    The sum itself is exact, each product is rounded once; the bars add up, as errors of outputs that share
+    an input are not independent. Entries of dy that are 0 take no part.
+    """
+    shape = (len(dys), len(jacobian.value))
+    value, error, code = np.empty(shape), np.empty(shape), np.empty(shape, dtype=np.uint8)
+    for row, dy in enumerate(dys):
+        used = np.flatnonzero(dy)
+        products = jacobian.value[:, used] * dy[used]
+        error[row] = (jacobian.error[:, used] * abs(dy[used])).sum(axis=1)
+        error[row] += 2.0**-53 * abs(products).sum(axis=1)
+        code[row] = jacobian.code[:, used].max(axis=1, initial=RESOLVED)
+        value[row] = [math.fsum(p) if c <= KINK else np.nan for p, c in zip(products, code[row], strict=True)]
+    return value, error, code

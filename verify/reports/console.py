@@ -1,0 +1,253 @@
+"""The report for a reader at a terminal, or behind a pipe."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from rich import box
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from verify.reports.json_report import plain
+from verify.reports.record import Outcome, Report, Verdict, Worst
+
+COLUMNS = ("value", "vjp", "step", "epoch", "law", "contract")
+"""The aspects in the order of the table; what others there are comes after them."""
+
+DTYPES = {"float64": "f64", "float32": "f32", "float16": "f16", "bfloat16": "bf16"}
+
+WORDS = {
+    Verdict.FAIL: ("FAIL", "bold red"),
+    Verdict.SUSPECT: ("suspect", "yellow"),
+    Verdict.INCONCLUSIVE: ("inconclusive", "magenta"),
+    Verdict.PASS: ("pass", "green"),
+    Verdict.NOT_RUN: ("not run", "dim"),
+}
+"""How a verdict is written, from the one to read first to the one to read last."""
+
+ELEMENTS = 24
+"""How many elements of one input a failure shows; it says how many it leaves to the JSON report."""
+
+HEX = re.compile(r"-?0x[0-9a-f.]+p[+-]\d+")
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Print the table of verdicts, a block for each failure, what was not decided, and the counts."""
+    if report.outcomes:
+        _print_table(report, console)
+    for verdict in (Verdict.FAIL, Verdict.SUSPECT):
+        for outcome in report.outcomes:
+            if outcome.verdict is verdict:
+                _print_outcome(outcome, report.seed, console)
+    _print_variants(report.outcomes, console)
+    _print_reasons("inconclusive: the oracle cannot decide", Verdict.INCONCLUSIVE, report.outcomes, console)
+    _print_reasons("not run", Verdict.NOT_RUN, report.outcomes, console)
+    if report.notes:
+        _print(console, Text("notes", "bold"))
+        for note in report.notes:
+            _print(console, Text(note), indent=2)
+        console.print()
+    _print_summary(report, console)
+
+
+def _print(console: Console, text: Text, indent: int = 0) -> None:
+    """Print text as it is: brackets are no markup, long words are folded, nothing is cut."""
+    text.overflow = "fold"
+    console.print(Padding(text, (0, 0, 0, indent)), highlight=False)
+
+
+def _print_summary(report: Report, console: Console) -> None:
+    line = Text(f"{report.target} {report.version}".strip() + ": ")
+    counts = [(report.count(verdict), verdict) for verdict in Verdict]
+    for k, (count, verdict) in enumerate(counts):
+        line.append(", " if k else "")
+        line.append(f"{count} {verdict.value}", WORDS[verdict][1] if count else "")
+    line.append(f" (level {report.level}, seed {report.seed})")
+    console.print(line, highlight=False, soft_wrap=True)  # one line, however narrow the terminal
+
+
+def _print_table(report: Report, console: Console) -> None:
+    present = _unique(outcome.aspect.partition(":")[0] for outcome in report.outcomes)
+    columns = [c for c in COLUMNS if c in present] + [c for c in present if c not in COLUMNS]
+    dtypes = _unique(outcome.dtype for outcome in report.outcomes)
+    cells = _groups(report.outcomes, lambda o: (o.op, o.aspect.partition(":")[0]))
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False)
+    table.add_column("operator", overflow="fold")
+    for column in columns:
+        table.add_column("laws" if column == "law" else column, overflow="fold")
+    for op in _unique(outcome.op for outcome in report.outcomes):
+        table.add_row(Text(op), *(_cell(cells.get((op, column), ()), dtypes) for column in columns))
+    console.print(table, highlight=False)
+    counted = [{"law": "laws"}.get(c, c) for c in columns if c in ("law", "contract")]
+    legend = f"{_names(dtypes)}, where a cell names no other. pass 0.42: the largest error, in bounds."
+    if counted:
+        legend += f" 3 pass: how many, under {' and '.join(counted)}."
+    console.print()
+    _print(console, Text(legend, "dim"))
+    console.print()
+
+
+def _cell(outcomes: Sequence[Outcome], dtypes: Sequence[str]) -> Text:
+    """One line for each verdict, the worst first; the dtypes are named unless it is all of them."""
+    lines = []
+    for verdict, (word, style) in WORDS.items():
+        those = [outcome for outcome in outcomes if outcome.verdict is verdict]
+        if not those:
+            continue
+        parts = [word]
+        if ":" in those[0].aspect:  # laws and parts of the contract are many: how many of them
+            parts.insert(0, str(len({outcome.aspect for outcome in those})))
+        here = _unique(outcome.dtype for outcome in those)
+        if set(here) != set(dtypes) or verdict in (Verdict.FAIL, Verdict.SUSPECT):
+            parts.append(_names(here))
+        ratios = [outcome.ratio for outcome in those if outcome.ratio is not None]
+        if ratios and ":" not in those[0].aspect and verdict is not Verdict.NOT_RUN:
+            parts.append(f"{_largest(ratios):.2g}")
+        lines.append(Text(" ".join(parts), style))
+    return Text("\n", overflow="fold").join(lines)
+
+
+def _print_outcome(outcome: Outcome, seed: int, console: Console) -> None:
+    word, style = WORDS[outcome.verdict]
+    title = Text.assemble((word, style), (f" {outcome.op} {outcome.aspect} {outcome.dtype}", "bold"))
+    if outcome.verdict is Verdict.FAIL:
+        title.append(f": {outcome.failing_cases} of {outcome.cases} cases fail")
+    else:
+        title.append(f": {outcome.cases} cases")
+    _print(console, title)
+    for name, value in _lines(outcome, seed):
+        table = Table.grid(padding=(0, 1))
+        table.add_column(width=9, no_wrap=True)
+        table.add_column(overflow="fold")
+        table.add_row(Text(name, "dim"), Text(value, overflow="fold"))
+        console.print(Padding(table, (0, 0, 0, 2)), highlight=False)
+    if outcome.replay:
+        # Not wrapped, so that it can be copied.
+        console.print(Text.assemble("  ", ("replay    ", "dim"), outcome.replay), highlight=False, soft_wrap=True)
+    console.print()
+
+
+def _lines(outcome: Outcome, seed: int) -> Iterator[tuple[str, str]]:
+    if outcome.reason:
+        yield "reason", outcome.reason
+    for diagnosis in outcome.diagnosis:
+        yield "diagnosis", f"{diagnosis.mistake}: {diagnosis.summary}"
+    worst = outcome.worst
+    if worst is None:
+        yield "case", f"seed {seed}"
+        if outcome.ulp is not None or outcome.ratio is not None:
+            yield "error", _error(outcome)
+        return
+    settings = "".join(f", {name}={value}" for name, value in worst.settings.items())
+    yield "case", f"{worst.case}, seed {seed}{settings}"
+    yield "worst", _element(worst.output, worst.index)
+    yield "expected", _decimal(worst.expected)
+    yield "got", _decimal(worst.got)
+    yield "error", f"{_error(outcome)}; the bound is {worst.bound:.3g}"
+    for name, value in worst.inputs.items():
+        yield "input", _input(name, value, worst)
+    if outcome.variant:
+        yield "variant", outcome.variant
+
+
+def _error(outcome: Outcome) -> str:
+    ulp = "" if outcome.ulp is None else f"{outcome.ulp:.3g} ulp"
+    ratio = "" if outcome.ratio is None else f"{outcome.ratio:.3g} times the bound"
+    return " = ".join(filter(None, (ulp, ratio))) or "not measured"
+
+
+def _input(name: str, value: object, worst: Worst) -> str:
+    """The elements of an input, each in hex and decimal, from the row of the worst element on."""
+    elements = list(_elements(plain(value)))
+    if len(elements) == 1:
+        index, leaf = elements[0]
+        return f"{_element(name, index)} = {leaf}"
+    start = 0
+    if len(elements) > ELEMENTS:
+        row = worst.index[:-1] if len(worst.index) > 1 else worst.index
+        start = next((k for k, (index, _) in enumerate(elements) if row and index[: len(row)] == row), 0)
+    shown = elements[start : start + ELEMENTS]
+    lines = [f"{_element(name, index)} = {leaf}" for index, leaf in shown]
+    if len(shown) < len(elements):
+        lines.append(f"... {len(elements) - len(shown)} more elements of {name}: --json FILE has them all")
+    return "\n".join(lines) if elements else f"{name} is empty"
+
+
+def _elements(value: object, index: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], str]]:
+    if isinstance(value, list):
+        for k, item in enumerate(value):
+            yield from _elements(item, (*index, k))
+    else:
+        yield index, _decimal(value) if isinstance(value, str) else str(value)
+
+
+def _decimal(value: str) -> str:
+    """A hexadecimal float with its decimal value; anything else as it is."""
+    if not HEX.fullmatch(value):
+        return value
+    return f"{value} ({float.fromhex(value)!r})"
+
+
+def _element(name: str, index: tuple[int, ...]) -> str:
+    return f"{name}[{', '.join(map(str, index))}]" if index else name
+
+
+def _print_variants(outcomes: Sequence[Outcome], console: Console) -> None:
+    named = _groups([o for o in outcomes if o.variant], lambda o: o.variant)
+    if not named:
+        return
+    _print(console, Text("conventions other than the reference's, recognised", "bold"))
+    for variant, group in named.items():
+        _print(console, Text(variant), indent=2)
+        _print_where(group, console)
+    console.print()
+
+
+def _print_reasons(title: str, verdict: Verdict, outcomes: Sequence[Outcome], console: Console) -> None:
+    those = [outcome for outcome in outcomes if outcome.verdict is verdict]
+    if not those:
+        return
+    _print(console, Text(title, "bold"))
+    for reason, group in _groups(those, lambda o: o.reason or "no reason given").items():
+        _print(console, Text(reason), indent=2)
+        _print_where(group, console)
+    console.print()
+
+
+def _print_where(outcomes: Iterable[Outcome], console: Console) -> None:
+    """Operators that share the same aspects and dtypes share a line."""
+    lines: dict[str, list[str]] = {}
+    for op, of_op in _groups(outcomes, lambda o: o.op).items():
+        aspects: dict[str, list[str]] = {}
+        for aspect, of_aspect in _groups(of_op, lambda o: o.aspect).items():
+            aspects.setdefault(_names(_unique(o.dtype for o in of_aspect)), []).append(aspect)
+        what = "; ".join(f"{', '.join(names)} in {dtypes}" for dtypes, names in aspects.items())
+        lines.setdefault(what, []).append(op)
+    for what, ops in lines.items():
+        _print(console, Text(f"{', '.join(ops)}: {what}"), indent=4)
+
+
+def _largest(ratios: Iterable[float]) -> float:
+    """The largest, where NaN is larger than all: `max` would lose it."""
+    return max(ratios, key=lambda ratio: (ratio != ratio, ratio))
+
+
+def _names(dtypes: Iterable[str]) -> str:
+    return " ".join(DTYPES.get(dtype, dtype) for dtype in dtypes)
+
+
+def _unique(items: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(items))
+
+
+def _groups(outcomes: Iterable[Outcome], key: Callable[[Outcome], Key]) -> dict[Key, list[Outcome]]:
+    groups: dict[Key, list[Outcome]] = {}
+    for outcome in outcomes:
+        groups.setdefault(key(outcome), []).append(outcome)
+    return groups
