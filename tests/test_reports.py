@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +17,21 @@ import pytest
 from rich.console import Console
 
 import verify.reports
-from verify.reports import Diagnosis, Outcome, Report, Verdict, Worst, from_json, print_report, to_json, write_json
+from verify.reports import (
+    Diagnosis,
+    Outcome,
+    Report,
+    Verdict,
+    Worst,
+    from_json,
+    print_report,
+    to_json,
+    write_json,
+)
+from verify.reports.files import ensure_writable, write_whole
 from verify.reports.json_report import plain
 
-SCHEMA = json.loads(
-    (Path(verify.reports.__file__).parent / "report.schema.json").read_text(encoding="utf-8")
-)
+SCHEMA = json.loads((Path(verify.reports.__file__).parent / "report.schema.json").read_text(encoding="utf-8"))
 LONG = "softmax_cross_entropy_with_integer_labels"
 
 WORST = Worst(
@@ -68,8 +79,12 @@ REPORT = Report(
         Outcome("softmax", "contract:shape", "float32", Verdict.PASS, 40),
         Outcome(LONG, "value", "float64", Verdict.PASS, 40, ratio=0.2, variant="clipped: log(max(p, eps))"),
         Outcome(LONG, "vjp", "float64", Verdict.INCONCLUSIVE, 40, reason="every input is at a kink"),
-        Outcome("adam_step", "step", "float64", Verdict.NOT_RUN, 0, reason="the candidate has no such function"),
-        Outcome("rmsprop_step", "step", "float64", Verdict.NOT_RUN, 0, reason="the candidate has no such function"),
+        Outcome(
+            "adam_step", "step", "float64", Verdict.NOT_RUN, 0, reason="the candidate has no such function"
+        ),
+        Outcome(
+            "rmsprop_step", "step", "float64", Verdict.NOT_RUN, 0, reason="the candidate has no such function"
+        ),
         Outcome("sgd_epoch", "epoch", "float64", Verdict.PASS, 4, ratio=0.0),
     ),
     notes=("2 workers",),
@@ -149,14 +164,51 @@ def test_json_round_trip(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["report.json"]
 
 
-def test_a_failed_write_leaves_the_earlier_report(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_earlier_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def disk_is_full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     path = tmp_path / "report.json"
     path.write_text("an earlier report")
-    unwritable = replace(REPORT, notes=("\ud800",))  # a lone surrogate has no encoding
-    with pytest.raises(UnicodeEncodeError):
-        write_json(unwritable, path)
+    monkeypatch.setattr(os, "fsync", disk_is_full)
+    with pytest.raises(OSError, match="No space left"):
+        write_json(REPORT, path)
     assert path.read_text() == "an earlier report"
     assert [p.name for p in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_text_that_has_no_encoding_is_kept() -> None:
+    """A foreign function may raise anything: a lone surrogate in its message must not cost the report."""
+    odd = replace(REPORT, notes=("\ud800",), outcomes=())
+    assert from_json(json.loads(json.dumps(to_json(odd)).encode())) == odd
+
+
+def test_the_report_follows_a_link_and_keeps_it(tmp_path: Path) -> None:
+    (tmp_path / "link.json").symlink_to(tmp_path / "file.json")
+    write_json(REPORT, tmp_path / "link.json")
+    assert (tmp_path / "link.json").is_symlink()
+    assert from_json(json.loads((tmp_path / "file.json").read_text())).seed == 7
+
+
+def test_what_is_no_file_is_written_to() -> None:
+    reader, writer = os.pipe()
+    ensure_writable(f"/dev/fd/{writer}")
+    write_whole(f"/dev/fd/{writer}", lambda file: file.write(b"whole"))
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        assert pipe.read() == b"whole"
+
+
+def test_an_unwritable_path_is_found_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError):
+        ensure_writable(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        ensure_writable(tmp_path / "missing" / "report.json")
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        ensure_writable(tmp_path / "file" / "report.json")
+    ensure_writable(tmp_path / "report.json")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 def test_the_version_that_judged_is_kept() -> None:
@@ -171,6 +223,8 @@ def test_the_version_that_judged_is_kept() -> None:
         ({"seed": "0"}, r"the report: seed is '0'; required: an integer"),
         ({"outcomes": [3]}, r"outcomes\[0\] is 3; required: an object"),
         ({"target": None}, r"the report: target is None; required: an object"),
+        ({"target": {"name": "x"}}, r"the report: target has no 'version', which is required"),
+        ({"notes": "one"}, r"notes is 'one'; required: an array"),
     ],
 )
 def test_from_json_names_what_is_wrong(change: dict[str, object], message: str) -> None:
@@ -195,7 +249,9 @@ def test_plain_keeps_every_bit(value: object, expected: object) -> None:
 @pytest.mark.parametrize("width", [80, 100])
 def test_console_hides_nothing(width: int) -> None:
     text = printed(REPORT, width)
-    assert all(len(line) <= width for line in text.splitlines() if "replay" not in line and "level ci" not in line)
+    assert all(
+        len(line) <= width for line in text.splitlines() if "replay" not in line and "level ci" not in line
+    )
     assert "…" not in text
     assert "\x1b" not in text
     assert FAILURE.replay in text  # in one piece, to be copied
@@ -215,8 +271,8 @@ def test_console_hides_nothing(width: int) -> None:
         "y[2, 3]",
         "0x1.8000000000000p-3 (0.1875)",
         "nan ulp = inf times the bound; the bound is 1.25e-09",
-        f"x[2, 3] = {23.1.hex()} (23.1)",
-        "26 more elements of x: --json FILE has them all",
+        f"x[2, 3] = {(23.1).hex()} (23.1)",
+        "40 more elements of x: --json FILE has them all",
         "labels[0] = 3",
         "mask is empty",
         "scale = -inf",
@@ -236,6 +292,22 @@ def test_console_of_an_empty_report() -> None:
 
 
 def test_console_shows_a_ratio_that_is_not_a_number() -> None:
-    outcomes = [Outcome("relu", "value", d, Verdict.PASS, 1, ratio=r) for d, r in (("a", 0.5), ("b", math.nan))]
+    outcomes = [
+        Outcome("relu", "value", d, Verdict.PASS, 1, ratio=r) for d, r in (("a", 0.5), ("b", math.nan))
+    ]
     for order in (outcomes, outcomes[::-1]):
         assert "pass nan" in printed(replace(REPORT, outcomes=tuple(order)))
+
+
+def test_console_shows_the_worst_element_of_a_long_row() -> None:
+    worst = replace(WORST, inputs={"x": [[(0.5).hex()] * 100] * 2}, index=(1, 90))
+    text = printed(replace(REPORT, outcomes=(replace(FAILURE, worst=worst),)))
+    assert "x[1, 90] = 0x1.0000000000000p-1 (0.5)" in text
+    assert "x[0, " not in text
+
+
+def test_console_names_the_aspects_that_share_a_column() -> None:
+    text = printed(replace(REPORT, notes=()))
+    table, _, _ = text.partition("FAIL softmax value")
+    assert "epoch pass" in table
+    assert "step not run" in table

@@ -15,8 +15,17 @@ from rich.text import Text
 from verify.reports.json_report import plain
 from verify.reports.record import Outcome, Report, Verdict, Worst
 
-COLUMNS = ("value", "vjp", "step", "epoch", "law", "contract")
+COLUMNS = ("value", "certified", "symbolic", "numerical", "vjp", "bounds", "law", "contract")
 """The aspects in the order of the table; what others there are comes after them."""
+
+SHARED = {"step": "value", "epoch": "value"}
+"""Aspects of operators that have no value: their cells stand in its column, and say what they are."""
+
+MANY = {"law": "laws", "contract": "rules of the contract"}
+"""Aspects that an operator has many of: a cell counts them."""
+
+NAME_WIDTH = 24
+"""An operator's name of more characters is broken at an underscore, to leave room for the verdicts."""
 
 DTYPES = {"float64": "f64", "float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 
@@ -29,8 +38,9 @@ WORDS = {
 }
 """How a verdict is written, from the one to read first to the one to read last."""
 
-ELEMENTS = 24
-"""How many elements of one input a failure shows; it says how many it leaves to the JSON report."""
+ROW, ELEMENTS = 8, 24
+"""An input of more elements than ROW is shown only in the row of the worst element, and no input in more
+than ELEMENTS; a failure says how many it leaves to the JSON report."""
 
 HEX = re.compile(r"-?0x[0-9a-f.]+p[+-]\d+")
 
@@ -59,7 +69,7 @@ def print_report(report: Report, console: Console) -> None:
 def _print(console: Console, text: Text, indent: int = 0) -> None:
     """Print text as it is: brackets are no markup, long words are folded, nothing is cut."""
     text.overflow = "fold"
-    console.print(Padding(text, (0, 0, 0, indent)), highlight=False)
+    console.print(Padding(text, (0, 0, 0, indent), expand=False), highlight=False)
 
 
 def _print_summary(report: Report, console: Console) -> None:
@@ -73,24 +83,50 @@ def _print_summary(report: Report, console: Console) -> None:
 
 
 def _print_table(report: Report, console: Console) -> None:
-    present = _unique(outcome.aspect.partition(":")[0] for outcome in report.outcomes)
+    present = _unique(_column(outcome) for outcome in report.outcomes)
     columns = [c for c in COLUMNS if c in present] + [c for c in present if c not in COLUMNS]
     dtypes = _unique(outcome.dtype for outcome in report.outcomes)
-    cells = _groups(report.outcomes, lambda o: (o.op, o.aspect.partition(":")[0]))
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False)
-    table.add_column("operator", overflow="fold")
+    cells = _groups(report.outcomes, lambda o: (o.op, _column(o)))
+    ops = _unique(outcome.op for outcome in report.outcomes)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("operator", no_wrap=True)
     for column in columns:
-        table.add_column("laws" if column == "law" else column, overflow="fold")
-    for op in _unique(outcome.op for outcome in report.outcomes):
-        table.add_row(Text(op), *(_cell(cells.get((op, column), ()), dtypes) for column in columns))
+        texts = [_cell(cells.get((op, column), ()), dtypes) for op in ops]
+        words = [word for text in texts for word in text.plain.split()]
+        heading = "laws" if column == "law" else column
+        table.add_column(heading, overflow="fold", min_width=max(map(len, [heading, *words])))
+    for op in ops:
+        row = [_cell(cells.get((op, column), ()), dtypes) for column in columns]
+        table.add_row(Text("\n".join(_broken(op))), *row)
     console.print(table, highlight=False)
-    counted = [{"law": "laws"}.get(c, c) for c in columns if c in ("law", "contract")]
-    legend = f"{_names(dtypes)}, where a cell names no other. pass 0.42: the largest error, in bounds."
+    console.print()
+    _print(console, Text(_legend(report.outcomes, columns, dtypes), "dim"))
+    console.print()
+
+
+def _legend(outcomes: Sequence[Outcome], columns: Sequence[str], dtypes: Sequence[str]) -> str:
+    parts = [f"{_names(dtypes)} where a cell names none"]
+    if any(outcome.ratio is not None for outcome in outcomes):
+        parts.append("0.42: the largest error, as a fraction of its bound")
+    counted = [MANY[column] for column in columns if column in MANY]
     if counted:
-        legend += f" 3 pass: how many, under {' and '.join(counted)}."
-    console.print()
-    _print(console, Text(legend, "dim"))
-    console.print()
+        parts.append(f"3 pass: so many {' or '.join(counted)}")
+    return "; ".join(parts) + "."
+
+
+def _column(outcome: Outcome) -> str:
+    kind = outcome.aspect.partition(":")[0]
+    return SHARED.get(kind, kind)
+
+
+def _broken(name: str) -> list[str]:
+    """A name in lines of at most NAME_WIDTH characters where its underscores allow it."""
+    lines = [""]
+    for part in re.findall(r"[^_]*_?", name):
+        if lines[-1] and len(lines[-1] + part) > NAME_WIDTH:
+            lines.append("  ")
+        lines[-1] += part
+    return lines
 
 
 def _cell(outcomes: Sequence[Outcome], dtypes: Sequence[str]) -> Text:
@@ -100,17 +136,18 @@ def _cell(outcomes: Sequence[Outcome], dtypes: Sequence[str]) -> Text:
         those = [outcome for outcome in outcomes if outcome.verdict is verdict]
         if not those:
             continue
-        parts = [word]
-        if ":" in those[0].aspect:  # laws and parts of the contract are many: how many of them
+        kind, _, part = those[0].aspect.partition(":")
+        parts = [kind, word] if kind in SHARED else [word]
+        if part:  # laws and rules of the contract are many: how many of them
             parts.insert(0, str(len({outcome.aspect for outcome in those})))
         here = _unique(outcome.dtype for outcome in those)
         if set(here) != set(dtypes) or verdict in (Verdict.FAIL, Verdict.SUSPECT):
             parts.append(_names(here))
         ratios = [outcome.ratio for outcome in those if outcome.ratio is not None]
-        if ratios and ":" not in those[0].aspect and verdict is not Verdict.NOT_RUN:
+        if ratios and not part and verdict is not Verdict.NOT_RUN:
             parts.append(f"{_largest(ratios):.2g}")
         lines.append(Text(" ".join(parts), style))
-    return Text("\n", overflow="fold").join(lines)
+    return Text("\n").join(lines)
 
 
 def _print_outcome(outcome: Outcome, seed: int, console: Console) -> None:
@@ -126,10 +163,12 @@ def _print_outcome(outcome: Outcome, seed: int, console: Console) -> None:
         table.add_column(width=9, no_wrap=True)
         table.add_column(overflow="fold")
         table.add_row(Text(name, "dim"), Text(value, overflow="fold"))
-        console.print(Padding(table, (0, 0, 0, 2)), highlight=False)
+        console.print(Padding(table, (0, 0, 0, 2), expand=False), highlight=False)
     if outcome.replay:
         # Not wrapped, so that it can be copied.
-        console.print(Text.assemble("  ", ("replay    ", "dim"), outcome.replay), highlight=False, soft_wrap=True)
+        console.print(
+            Text.assemble("  ", ("replay    ", "dim"), outcome.replay), highlight=False, soft_wrap=True
+        )
     console.print()
 
 
@@ -140,7 +179,7 @@ def _lines(outcome: Outcome, seed: int) -> Iterator[tuple[str, str]]:
         yield "diagnosis", f"{diagnosis.mistake}: {diagnosis.summary}"
     worst = outcome.worst
     if worst is None:
-        yield "case", f"seed {seed}"
+        yield "seed", str(seed)
         if outcome.ulp is not None or outcome.ratio is not None:
             yield "error", _error(outcome)
         return
@@ -163,16 +202,14 @@ def _error(outcome: Outcome) -> str:
 
 
 def _input(name: str, value: object, worst: Worst) -> str:
-    """The elements of an input, each in hex and decimal, from the row of the worst element on."""
+    """The elements of an input, each in hex and decimal: the row of the worst element if there is one."""
     elements = list(_elements(plain(value)))
-    if len(elements) == 1:
-        index, leaf = elements[0]
-        return f"{_element(name, index)} = {leaf}"
-    start = 0
-    if len(elements) > ELEMENTS:
-        row = worst.index[:-1] if len(worst.index) > 1 else worst.index
-        start = next((k for k, (index, _) in enumerate(elements) if row and index[: len(row)] == row), 0)
-    shown = elements[start : start + ELEMENTS]
+    row = worst.index[:-1] if len(worst.index) > 1 else worst.index
+    of_row = [element for element in elements if row and element[0][: len(row)] == row]
+    candidates = of_row if len(elements) > ROW and of_row else elements
+    worst_at = next((k for k, (index, _) in enumerate(candidates) if index == worst.index), 0)
+    start = max(0, worst_at - ELEMENTS // 2)
+    shown = candidates[start : start + ELEMENTS]
     lines = [f"{_element(name, index)} = {leaf}" for index, leaf in shown]
     if len(shown) < len(elements):
         lines.append(f"... {len(elements) - len(shown)} more elements of {name}: --json FILE has them all")

@@ -18,16 +18,19 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from refnet import __version__
+from verify.reports.files import write_whole
 from verify.reports.record import Diagnosis, Outcome, Report, Verdict, Worst
 
 SCHEMA = "refnet.report/1"
+
+NOT_FINITE = ("inf", "-inf", "nan")
+"""How a figure that is not finite is written."""
 
 Document = dict[str, Any]
 
@@ -39,11 +42,24 @@ def load_schema() -> Document:
     return schema
 
 
+def write_json(report: Report, path: str | os.PathLike[str]) -> None:
+    """Write the report as a whole or not at all.
+
+    Raises:
+        OSError: the file cannot be written; what stood there before still stands.
+    """
+    data = (json.dumps(to_json(report), indent=1, allow_nan=False) + "\n").encode()
+    write_whole(path, lambda file: file.write(data))
+
+
+# ----------------------------------------------------------------------------------------------- writing
+
+
 def to_json(report: Report) -> Document:
     """The report as a document of schema `refnet.report/1`, ready for `json.dumps(..., allow_nan=False)`."""
     return {
         "schema": SCHEMA,
-        "refnet": __version__,
+        "refnet": report.refnet,
         "target": {"name": report.target, "version": report.version},
         "seed": int(report.seed),
         "level": report.level,
@@ -54,45 +70,18 @@ def to_json(report: Report) -> Document:
     }
 
 
-def from_json(document: Mapping[str, Any]) -> Report:
-    """The report that `to_json` wrote.
-
-    Raises:
-        ValueError: the document has another schema.
-    """
-    if document.get("schema") != SCHEMA:
-        raise ValueError(f"the document has schema {document.get('schema')!r}; required: {SCHEMA!r}")
-    return Report(
-        target=document["target"]["name"],
-        version=document["target"]["version"],
-        seed=document["seed"],
-        level=document["level"],
-        environment=dict(document["environment"]),
-        outcomes=tuple(_read_outcome(outcome) for outcome in document["outcomes"]),
-        notes=tuple(document["notes"]),
-    )
-
-
-def write_json(report: Report, path: str | os.PathLike[str]) -> None:
-    """Write the report as a whole or not at all: a reader never meets half of it.
-
-    The text goes to a file beside the target, which then takes its name. A target that is no regular file
-    (`/dev/stdout`, a pipe) cannot be replaced, and is written to.
-    """
-    text = json.dumps(to_json(report), indent=1, allow_nan=False) + "\n"
-    target = Path(path).resolve()  # the file behind a link is replaced, not the link
-    if target.exists() and not target.is_file():
-        Path(path).write_text(text, encoding="utf-8")
-        return
-    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
+def plain(value: object) -> object:
+    """An input as JSON: floats in hex, integers as they are, arrays and sequences as lists."""
+    if isinstance(value, np.ndarray | np.generic):
+        # bfloat16 and float16 widen to float64 exactly, and no other way gives them a hex form
+        value = (value if value.dtype.kind in "biuU" else value.astype(np.float64)).tolist()
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, float):
+        return value.hex()
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
 def _outcome(outcome: Outcome) -> Document:
@@ -113,29 +102,10 @@ def _outcome(outcome: Outcome) -> Document:
     }
 
 
-def _read_outcome(document: Mapping[str, Any]) -> Outcome:
-    worst = document["worst"]
-    return Outcome(
-        op=document["op"],
-        aspect=document["aspect"],
-        dtype=document["dtype"],
-        verdict=Verdict(document["verdict"]),
-        cases=document["cases"],
-        failing_cases=document["failing_cases"],
-        ratio=_read_figure(document["ratio"]),
-        ulp=_read_figure(document["ulp"]),
-        reason=document["reason"],
-        variant=document["variant"],
-        worst=None if worst is None else _read_worst(worst),
-        diagnosis=tuple(Diagnosis(d["mistake"], d["summary"]) for d in document["diagnosis"]),
-        replay=document["replay"],
-    )
-
-
 def _worst(worst: Worst) -> Document:
     return {
         "settings": {name: _setting(value) for name, value in worst.settings.items()},
-        "inputs": {name: _element(value) for name, value in worst.inputs.items()},
+        "inputs": {name: plain(value) for name, value in worst.inputs.items()},
         "output": worst.output,
         "index": [int(i) for i in worst.index],
         "expected": worst.expected,
@@ -145,46 +115,138 @@ def _worst(worst: Worst) -> Document:
     }
 
 
-def _read_worst(document: Mapping[str, Any]) -> Worst:
-    return Worst(
-        settings=dict(document["settings"]),
-        inputs=dict(document["inputs"]),
-        output=document["output"],
-        index=tuple(document["index"]),
-        expected=document["expected"],
-        got=document["got"],
-        bound=float(document["bound"]),
-        case=document["case"],
-    )
-
-
 def _figure(value: float | None) -> float | str | None:
     if value is None:
         return None
     return float(value) if math.isfinite(value) else str(float(value))
 
 
-def _read_figure(value: float | str | None) -> float | None:
-    return None if value is None else float(value)
-
-
-def _setting(value: object) -> str | int | float | bool | None:
+def _setting(value: object) -> str | int | float | bool:
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float):
-        return _figure(value)
+        return value if math.isfinite(value) else str(value)
     return value if isinstance(value, bool | int | str) else str(value)
 
 
-def _element(value: object) -> object:
-    """An input as JSON: floats in hex, integers as they are, arrays and sequences as lists."""
-    if isinstance(value, np.ndarray | np.generic):
-        # bfloat16 and float16 widen to float64 exactly, and no other way gives them a hex form
-        value = (value if value.dtype.kind in "biuU" else value.astype(np.float64)).tolist()
-    if isinstance(value, list | tuple):
-        return [_element(item) for item in value]
-    if isinstance(value, Mapping):
-        return {str(name): _element(item) for name, item in value.items()}
-    if isinstance(value, float):
-        return value.hex()
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
+# ----------------------------------------------------------------------------------------------- reading
+
+
+def from_json(document: object) -> Report:
+    """The report that `to_json` wrote. The summary is counted again from the outcomes.
+
+    Raises:
+        ValueError: names the place in the document, what is there and what is required.
+    """
+    top = _Node(document)
+    if top["schema"].value != SCHEMA:
+        raise top["schema"].refused(repr(SCHEMA))
+    return Report(
+        target=top["target"]["name"].text(),
+        version=top["target"]["version"].text(),
+        seed=top["seed"].integer(),
+        level=top["level"].text(),
+        environment={name: node.text() for name, node in top["environment"].fields()},
+        outcomes=tuple(_read_outcome(node) for node in top["outcomes"].items()),
+        notes=tuple(node.text() for node in top["notes"].items()),
+        refnet=top["refnet"].text(),
+    )
+
+
+def _read_outcome(node: _Node) -> Outcome:
+    return Outcome(
+        op=node["op"].text(),
+        aspect=node["aspect"].text(),
+        dtype=node["dtype"].text(),
+        verdict=node["verdict"].verdict(),
+        cases=node["cases"].integer(),
+        failing_cases=node["failing_cases"].integer(),
+        ratio=node["ratio"].measured(),
+        ulp=node["ulp"].measured(),
+        reason=node["reason"].text(),
+        variant=node["variant"].text(),
+        worst=None if node["worst"].value is None else _read_worst(node["worst"]),
+        diagnosis=tuple(
+            Diagnosis(d["mistake"].text(), d["summary"].text()) for d in node["diagnosis"].items()
+        ),
+        replay=node["replay"].text(),
+    )
+
+
+def _read_worst(node: _Node) -> Worst:
+    return Worst(
+        settings={name: setting.setting() for name, setting in node["settings"].fields()},
+        inputs={name: item.value for name, item in node["inputs"].fields()},
+        output=node["output"].text(),
+        index=tuple(item.integer() for item in node["index"].items()),
+        expected=node["expected"].text(),
+        got=node["got"].text(),
+        bound=node["bound"].figure(),
+        case=node["case"].integer(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """A value of a document and the path to it, read as what it must be or refused by name."""
+
+    value: object
+    path: str = ""
+
+    def __getitem__(self, name: str) -> _Node:
+        for found, node in self.fields():
+            if found == name:
+                return node
+        raise ValueError(f"{self._place} has no {name!r}, which is required")
+
+    def fields(self) -> list[tuple[str, _Node]]:
+        if not isinstance(self.value, Mapping):
+            raise self.refused("an object")
+        return [
+            (str(k), _Node(v, f"{self.path}.{k}" if self.path else str(k))) for k, v in self.value.items()
+        ]
+
+    def items(self) -> list[_Node]:
+        if not isinstance(self.value, list):
+            raise self.refused("an array")
+        return [_Node(item, f"{self.path}[{k}]") for k, item in enumerate(self.value)]
+
+    def text(self) -> str:
+        if not isinstance(self.value, str):
+            raise self.refused("a string")
+        return self.value
+
+    def integer(self) -> int:
+        if not isinstance(self.value, int) or isinstance(self.value, bool):
+            raise self.refused("an integer")
+        return self.value
+
+    def figure(self) -> float:
+        if isinstance(self.value, bool) or not (
+            isinstance(self.value, int | float) or self.value in NOT_FINITE
+        ):
+            raise self.refused("a number, " + " or ".join(map(repr, NOT_FINITE)))
+        return float(self.value)
+
+    def measured(self) -> float | None:
+        return None if self.value is None else self.figure()
+
+    def setting(self) -> str | int | float | bool:
+        if self.value in NOT_FINITE:
+            return self.figure()
+        if not isinstance(self.value, str | int | float):
+            raise self.refused("a string, a number or a boolean")
+        return self.value
+
+    def verdict(self) -> Verdict:
+        known = {verdict.value: verdict for verdict in Verdict}
+        if self.text() not in known:
+            raise self.refused(" or ".join(map(repr, known)))
+        return known[self.text()]
+
+    def refused(self, required: str) -> ValueError:
+        return ValueError(f"{self._place} is {self.value!r}; required: {required}")
+
+    @property
+    def _place(self) -> str:
+        return f"the report: {self.path}" if self.path else "the report"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
+
+from refnet import __version__
 
 
 class Verdict(Enum):
@@ -44,7 +46,8 @@ class Worst:
 class Outcome:
     """The verdict on one aspect of one operator in one dtype.
 
-    `aspect` is value, vjp, step, epoch, law:NAME or contract:NAME; `ratio` is the largest error as a
+    `aspect` is value, vjp, step, epoch, law:NAME or contract:NAME, and in a check of the reference itself
+    one of its witnesses: certified, symbolic, numerical, bounds; `ratio` is the largest error as a
     multiple of its bound, `ulp` the same error in units in the last place; `variant` names the convention
     that the candidate follows where it is not the reference's.
     """
@@ -66,7 +69,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything that one check found. `environment` has the versions that the figures depend on."""
+    """Everything that one check found.
+
+    `environment` has the versions that the figures depend on, `refnet` the version that judged.
+    """
 
     target: str
     version: str
@@ -74,7 +80,8 @@ class Report:
     level: str
     environment: Mapping[str, str]
     outcomes: tuple[Outcome, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    refnet: str = __version__
 
     def count(self, verdict: Verdict) -> int:
         return Counter(outcome.verdict for outcome in self.outcomes)[verdict]
