@@ -3,11 +3,27 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from specs import activations, linear, losses
-from specs.spec import Case, Domain, Form, Input, Kink, Setting, Spec, Variant
+from specs import activations, linear, losses, optimizers
+from specs.spec import Aspect, Case, Domain, Form, Input, Kink, Refusal, Setting, Spec, Variant
 
 SPECS: Mapping[str, Spec] = MappingProxyType(
-    {spec.name: spec for table in (activations.SPECS, linear.SPECS, losses.SPECS) for spec in table}
+    {
+        spec.name: spec
+        for table in (activations.SPECS, linear.SPECS, losses.SPECS, optimizers.SPECS)
+        for spec in table
+    }
 )
 
-__all__ = ["SPECS", "Case", "Domain", "Form", "Input", "Kink", "Setting", "Spec", "Variant"]
+__all__ = [
+    "SPECS",
+    "Aspect",
+    "Case",
+    "Domain",
+    "Form",
+    "Input",
+    "Kink",
+    "Refusal",
+    "Setting",
+    "Spec",
+    "Variant",
+]

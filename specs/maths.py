@@ -2,24 +2,27 @@
 
 A definition in `specs` calls these on object arrays, and the kind of the elements decides what comes out:
 sympy expressions (to differentiate and to print), arb balls (certified values at any precision), power
-series of balls (certified derivatives), or fractions (exactly rounded rational functions). Arrays that
-are not object arrays pass through NumPy's own functions. This is an untyped boundary: sympy and flint
-carry no types.
+series of balls (certified derivatives), rational numbers and series of them (exact values of rational
+functions). Arrays that are not object arrays pass through NumPy's own functions, which the forms of a spec
+rely on. This is an untyped boundary: sympy and flint carry no types.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import sympy
-from flint import arb, arb_series
+from flint import arb, arb_series, fmpq_series
 
 
 class NotRational(ArithmeticError):
-    """A transcendental function was asked of a fraction: the value is not a rational number."""
+    """A transcendental function was asked of a rational number: the value is not a rational number."""
+
+
+class Indeterminate(ArithmeticError):
+    """A ball is too wide to tell its sign: the working precision must grow."""
 
 
 def exp(x: Any) -> Any:
@@ -51,18 +54,12 @@ def where(condition: Any, x: Any, y: Any) -> Any:
 
 def is_zero(x: Any) -> Any:
     """x = 0, elementwise, as a condition for `where`."""
-    if not _is_exact(x):
-        return np.equal(x, 0)
-    return np.frompyfunc(lambda v: sympy.Eq(v, 0) if isinstance(v, sympy.Basic) else _constant(v) == 0, 1, 1)(
-        x
-    )
+    return np.frompyfunc(_zero, 1, 1)(x) if _is_exact(x) else np.equal(x, 0)
 
 
 def is_positive(x: Any) -> Any:
     """x > 0, elementwise, as a condition for `where`."""
-    if not _is_exact(x):
-        return np.greater(x, 0)
-    return np.frompyfunc(lambda v: v > 0 if isinstance(v, sympy.Basic) else bool(_constant(v) > 0), 1, 1)(x)
+    return np.frompyfunc(_positive, 1, 1)(x) if _is_exact(x) else np.greater(x, 0)
 
 
 def xlogy(x: Any, y: Any) -> Any:
@@ -74,13 +71,128 @@ def xlogy(x: Any, y: Any) -> Any:
     return where(zero, 0 * x, x * log(where(zero, 1 + 0 * y, y)))
 
 
+# ------------------------------------------------------------------------------- single numbers of a kind
+
+
+class Exponential:
+    """mantissa * e^exponent, both balls (or series of them): a number beyond the exponents of arb.
+
+    exp(1e300) is no ball, and so the textbook softmax of a logit of 1e300 would be infinity over infinity.
+    Kept apart, the exponents cancel in a quotient and come back out of a logarithm, as they do on paper.
+    """
+
+    __slots__ = ("exponent", "mantissa")
+
+    def __init__(self, mantissa: Any, exponent: Any) -> None:
+        self.mantissa, self.exponent = mantissa, exponent
+
+    def ball(self) -> Any:
+        """The number as a ball: infinite when it is too large, an interval around 0 when too small."""
+        exponent = constant(self.exponent)
+        if exponent < REACH:
+            return self.mantissa * self.exponent.exp()
+        mantissa = constant(self.mantissa)
+        return arb.pos_inf() if mantissa > 0 else arb.neg_inf() if mantissa < 0 else arb.nan()
+
+    def log(self) -> Any:
+        return elementary("log", self.mantissa) + self.exponent
+
+    def __neg__(self) -> Exponential:
+        return Exponential(-self.mantissa, self.exponent)
+
+    def __add__(self, other: Any) -> Exponential:
+        other = _exponential(other)
+        difference = other.exponent - self.exponent
+        if constant(difference) <= 0:
+            return Exponential(self.mantissa + other.mantissa * difference.exp(), self.exponent)
+        return Exponential(other.mantissa + self.mantissa * (-difference).exp(), other.exponent)
+
+    def __mul__(self, other: Any) -> Any:
+        other = _exponential(other)
+        return _settled(self.mantissa * other.mantissa, self.exponent + other.exponent)
+
+    def __truediv__(self, other: Any) -> Any:
+        other = _exponential(other)
+        return _settled(self.mantissa / other.mantissa, self.exponent - other.exponent)
+
+    def __pow__(self, power: int) -> Any:
+        mantissa = self.mantissa
+        for _ in range(abs(power) - 1):
+            mantissa = mantissa * self.mantissa
+        return _settled(1 / mantissa if power < 0 else mantissa, power * self.exponent)
+
+    def __sub__(self, other: Any) -> Exponential:
+        return self + -_exponential(other)
+
+    def __rsub__(self, other: Any) -> Exponential:
+        return _exponential(other) + -self
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return _exponential(other) / self
+
+    __radd__ = __add__
+    __rmul__ = __mul__
+
+
+REACH = 2**64
+"""Arguments of exp up to here stay balls: the exponents of arb are integers, cheap up to 64 bits."""
+
+
+def _exponential(value: Any) -> Exponential:
+    return value if isinstance(value, Exponential) else Exponential(value, arb(0))
+
+
+def _settled(mantissa: Any, exponent: Any) -> Any:
+    """A ball again, if the exponent has come within reach."""
+    return mantissa * exponent.exp() if abs(constant(exponent)) < REACH else Exponential(mantissa, exponent)
+
+
+def constant(value: Any) -> Any:
+    """The value of a number, the constant term of a power series; for its sign, the mantissa's."""
+    if isinstance(value, Exponential):
+        return constant(value.mantissa)
+    return value[0] if isinstance(value, arb_series | fmpq_series) else value
+
+
+def elementary(name: str, value: Any) -> Any:
+    """An elementary function of one exact number of any kind.
+
+    Raises:
+        NotRational: the number is rational, the function is not.
+    """
+    if isinstance(value, sympy.Basic):
+        return getattr(sympy, name)(value)
+    if isinstance(value, Exponential):
+        if name != "log":
+            value = value.ball()
+    elif isinstance(value, int):
+        value = arb(value)
+    elif not isinstance(value, arb | arb_series):
+        raise NotRational(f"{name}({value}) is not a rational number")
+    if name == "exp" and abs(constant(value)) > REACH:
+        return Exponential(arb(1), value)
+    if name == "log" and isinstance(value, arb) and value == 0:
+        return arb.neg_inf()  # arb has NaN here
+    return getattr(value, name)()
+
+
 def _is_exact(x: Any) -> bool:
     return isinstance(x, np.ndarray) and x.dtype == object
 
 
-def _constant(value: Any) -> Any:
-    """The value of a number, the constant term of a power series."""
-    return value[0] if isinstance(value, arb_series) else value
+def _zero(value: Any) -> Any:
+    return sympy.Eq(value, 0) if isinstance(value, sympy.Basic) else bool(constant(value) == 0)
+
+
+def _positive(value: Any) -> Any:
+    if isinstance(value, sympy.Basic):
+        return value > 0
+    number = constant(value)
+    if number > 0:
+        return True
+    if number <= 0:
+        return False
+    raise Indeterminate(f"the sign of {number}")
 
 
 def _choose(condition: Any, x: Any, y: Any) -> Any:
@@ -89,26 +201,12 @@ def _choose(condition: Any, x: Any, y: Any) -> Any:
     return sympy.Piecewise((x, condition), (y, True))
 
 
-def _elementary(name: str) -> Callable[[Any], Any]:
-    symbolic = getattr(sympy, name)
-
-    def evaluate(value: Any) -> Any:
-        if isinstance(value, sympy.Basic):
-            return symbolic(value)
-        if isinstance(value, arb | arb_series):
-            return getattr(value, name)()
-        raise NotRational(f"{name}({value}) is not a rational number")
-
-    return evaluate
+def _each(name: str) -> Callable[[Any], Any]:
+    return lambda value: elementary(name, value)
 
 
-_ELEMENTARY = {name: np.frompyfunc(_elementary(name), 1, 1) for name in ("exp", "log", "tanh")}
+_ELEMENTARY = {name: np.frompyfunc(_each(name), 1, 1) for name in ("exp", "log", "tanh")}
 
 
 def _apply(x: Any, name: str) -> Any:
     return _ELEMENTARY[name](x) if _is_exact(x) else getattr(np, name)(x)
-
-
-def rational(value: float | Fraction | int) -> Fraction:
-    """The exact value of a float."""
-    return Fraction(value)

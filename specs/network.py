@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from specs.linear import SPECS as LINEAR
 from specs.activations import SPECS as ACTIVATIONS
+from specs.linear import SPECS as LINEAR
 from specs.losses import SPECS as LOSSES
 
 _linear = LINEAR[0].definition

@@ -26,6 +26,13 @@ class Domain(Enum):
     LABEL = "an integer in [0, c)"
 
 
+class Aspect(Enum):
+    """What the output of an operator is called in a report."""
+
+    VALUE = "value"
+    STEP = "step"
+
+
 @dataclass(frozen=True, slots=True)
 class Input:
     """One positional argument.
@@ -42,10 +49,12 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One keyword argument: the first value is the default, all of them are drawn by the checks."""
+    """One keyword argument: all its values are drawn by the checks; the first is the default, unless it is
+    `required` of every call."""
 
     name: str
     values: tuple[SettingValue, ...]
+    required: bool = False
 
     @property
     def default(self) -> SettingValue:
@@ -140,6 +149,7 @@ class Spec:
     forms: tuple[Form, ...] = ()
     variants: tuple[Variant, ...] = ()
     references: tuple[str, ...] = ()
+    aspect: Aspect = Aspect.VALUE
 
     @property
     def core_axes(self) -> tuple[tuple[str, ...], ...]:
@@ -154,4 +164,5 @@ class Spec:
 
     @property
     def defaults(self) -> dict[str, SettingValue]:
+        """The value of each setting that a check takes where it varies another one."""
         return {setting.name: setting.default for setting in self.settings}

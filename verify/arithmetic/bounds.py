@@ -329,9 +329,7 @@ def _largest(a: Bounded, axis: Any = 0, keepdims: bool = False) -> Bounded:
 def _where(condition: Any, x: Any, y: Any) -> Bounded:
     model = x.model if isinstance(x, Bounded) else y.model
     x, y = (v if isinstance(v, Bounded) else Bounded(v, 0.0, model) for v in (x, y))
-    return Bounded(
-        np.where(condition, x.value, y.value), np.where(condition, x.error, y.error), model
-    )
+    return Bounded(np.where(condition, x.value, y.value), np.where(condition, x.error, y.error), model)
 
 
 def _dot(a: Any, b: Any) -> Bounded:

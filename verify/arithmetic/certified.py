@@ -1,0 +1,254 @@
+"""Certified values: a spec's definition, evaluated until the format can be in no doubt.
+
+The definition runs on balls of arb, intervals that are guaranteed to hold the real number. Both ends of a
+ball are rounded to the format in integer arithmetic; where they round alike, so does the real number,
+because rounding is monotone. Where they do not, the working precision grows (Ziv's strategy; Muller et al.,
+Handbook of Floating-Point Arithmetic, 2nd ed., 10.5).
+
+No precision separates a real number that lies exactly between two numbers of the format. Such a number is
+rational, and so are the functions that reach it: the definition then runs on rational numbers.
+
+Derivatives come from the same definition, on power series x + t + O(t^2) of balls: no formula for a
+derivative enters, and none of refnet's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from flint import arb, arb_series, ctx, fmpq, fmpq_series
+
+from specs.maths import Exponential, Indeterminate, NotRational
+from verify.arithmetic.formats import Format, Truth, Values
+
+Definition = Callable[..., Any]
+Exact = npt.NDArray[np.object_]
+
+PRECISIONS = (96, 384, 1536, 6144)
+"""Working precisions in bits. The first decides nearly all; what is 0 for a float64 needs the third."""
+
+SHARP = 2.0**-24
+"""How closely the fraction of an ulp must be known."""
+
+
+class Undecided(ArithmeticError):
+    """No working precision decides how a value rounds: the oracle does not know it."""
+
+
+class Kind(NamedTuple):
+    """A kind of exact number: how to make one from a float, and the power series x + t + O(t^2) of one."""
+
+    number: Callable[[float], Any]
+    series: Callable[[float], Any]
+
+
+class Rounded(NamedTuple):
+    """The number `multiple * 2^exponent` of a format that is nearest to r, and (r - nearest) / ulp(r)."""
+
+    multiple: int
+    exponent: int
+    fraction: float
+
+    @property
+    def value(self) -> float:
+        """As a float64, which holds the numbers of every format; infinity beyond the largest."""
+        with np.errstate(over="ignore"):
+            return float(np.ldexp(float(self.multiple), self.exponent))
+
+
+def certify(
+    definition: Definition, inputs: Sequence[Values], fmt: Format, settings: Mapping[str, Any]
+) -> Truth:
+    """The output of a definition at finite inputs: correctly rounded, with what was rounded off.
+
+    Raises:
+        Undecided: the definition is not defined there, or no precision of `PRECISIONS` suffices.
+    """
+
+    def evaluate(kind: Kind) -> Exact:
+        return _outputs(definition, [_lifted(x, kind) for x in inputs], settings, kind)
+
+    return decide(evaluate, fmt)
+
+
+def certify_vjp(
+    definition: Definition,
+    inputs: Sequence[Values],
+    differentiable: Sequence[int],
+    dy: Values,
+    fmt: Format,
+    settings: Mapping[str, Any],
+) -> tuple[Truth, ...]:
+    """The gradients of `sum(dy * definition(*inputs))` for the inputs at the given positions.
+
+    At a kink, the derivative of the branch that the definition takes there.
+
+    Raises:
+        Undecided: as for `certify`.
+    """
+
+    def gradient_at(position: int, kind: Kind) -> Exact:
+        lifted = [_lifted(x, kind) for x in inputs]
+        weights = _lifted(dy, kind).ravel()
+        x = inputs[position].astype(np.float64)
+        gradient = np.empty(x.shape, dtype=object)
+        for index in np.ndindex(x.shape):
+            moved = lifted[position].copy()
+            moved[index] = kind.series(float(x[index]))
+            arguments = [*lifted[:position], moved, *lifted[position + 1 :]]
+            outputs = _outputs(definition, arguments, settings, kind).ravel()
+            gradient[index] = sum(map(_slope, outputs * weights), kind.number(0.0))
+        return gradient
+
+    return tuple(decide(partial(gradient_at, position), fmt) for position in differentiable)
+
+
+def _slope(value: Any) -> Any:
+    """The coefficient of t; 0 for an output that does not depend on the moved element."""
+    value = value.ball() if isinstance(value, Exponential) else value
+    return value[1] if isinstance(value, arb_series | fmpq_series) else 0
+
+
+def _outputs(
+    definition: Definition, arguments: Sequence[Any], settings: Mapping[str, Any], kind: Kind
+) -> Exact:
+    exact = {name: kind.number(v) if isinstance(v, float) else v for name, v in settings.items()}
+    return np.asarray(definition(*arguments, **exact), dtype=object)
+
+
+def _lifted(x: Values, kind: Kind) -> Any:
+    """An array of exact numbers; integers (labels) stay what they are."""
+    if x.dtype.kind in "iu":
+        return x
+    lifted = np.empty(x.shape, dtype=object)
+    for index in np.ndindex(x.shape):
+        lifted[index] = kind.number(float(x[index]))
+    return lifted
+
+
+# ---------------------------------------------------------------------------------- Ziv's strategy, arrays
+
+
+def decide(evaluate: Callable[[Kind], Exact], fmt: Format) -> Truth:
+    """Round the exact numbers that `evaluate` returns, at growing precision until every one is decided.
+
+    Raises:
+        Undecided: some element stays in doubt.
+    """
+    shape: tuple[int, ...] | None = None
+    found: dict[int, Rounded] = {}
+    for balls in _refinements(evaluate):
+        shape = balls.shape
+        flat = balls.ravel()
+        for position in range(flat.size):
+            if position not in found:
+                rounded = _decided(flat[position], fmt)
+                if rounded is not None:
+                    found[position] = rounded
+        if len(found) == flat.size:
+            break
+    if shape is None or len(found) < int(np.prod(shape)):
+        raise Undecided(
+            f"how a value rounds to {fmt.name} is open at {PRECISIONS[-1]} bits, and it is not rational"
+        )
+    ordered = [found[position] for position in range(len(found))]
+    with np.errstate(over="ignore"):
+        nearest = np.array([r.value for r in ordered], dtype=np.float64).reshape(shape).astype(fmt.dtype)
+    return Truth(nearest, np.array([r.fraction for r in ordered], dtype=np.float64).reshape(shape))
+
+
+def _refinements(evaluate: Callable[[Kind], Exact]) -> Iterator[Exact]:
+    """The values as balls at growing precision, then as rational numbers if they are."""
+    cap = ctx.cap
+    try:
+        ctx.cap = 2
+        for bits in PRECISIONS:
+            with ctx.workprec(bits):
+                try:
+                    yield evaluate(BALLS)
+                except Indeterminate:  # a branch cannot be chosen yet
+                    continue
+        try:
+            yield evaluate(RATIONALS)
+        except (NotRational, ZeroDivisionError):
+            return
+    finally:
+        ctx.cap = cap
+
+
+def _ball_series(x: float) -> Any:
+    return arb_series([arb(x), arb(1)])
+
+
+def _rational(x: float) -> Any:
+    return fmpq(*x.as_integer_ratio())
+
+
+def _rational_series(x: float) -> Any:
+    return fmpq_series([_rational(x), fmpq(1)])
+
+
+BALLS = Kind(arb, _ball_series)
+RATIONALS = Kind(_rational, _rational_series)
+
+
+def _decided(value: Any, fmt: Format) -> Rounded | None:
+    """The rounded number if both ends of the ball round to it, else None."""
+    value = value.ball() if isinstance(value, Exponential) else value
+    if isinstance(value, arb_series | fmpq_series):
+        value = value[0]
+    if isinstance(value, fmpq | int):
+        exact = fmpq(value)
+        return round_ratio(int(exact.p), int(exact.q), fmt)
+    if not value.is_finite():
+        infinite = value > 0 or value < 0  # false for NaN and for a ball that is the whole line
+        return _infinity(1 if value > 0 else -1, fmt) if infinite and value.is_exact() else None
+    low, high = (_round_end(end, fmt) for end in (value.lower(), value.upper()))
+    if low.value != high.value or abs(low.fraction - high.fraction) > SHARP:
+        return None
+    return _round_end(value.mid(), fmt)
+
+
+def _round_end(point: Any, fmt: Format) -> Rounded:
+    """Round a ball of radius 0, which is a dyadic number."""
+    mantissa, exponent = point.man_exp()
+    return round_dyadic(int(mantissa), int(exponent), fmt)
+
+
+# ------------------------------------------------------------------------- rounding, in integer arithmetic
+
+
+def round_dyadic(mantissa: int, exponent: int, fmt: Format) -> Rounded:
+    """Round mantissa * 2^exponent to the nearest number of the format, ties to even."""
+    top = abs(mantissa).bit_length() + exponent
+    if top > fmt.emax + 2:  # also keeps the integers below small
+        return _infinity(1 if mantissa > 0 else -1, fmt)
+    if mantissa == 0 or top < fmt.quantum - 64:
+        return Rounded(0, fmt.quantum, 0.0)
+    if exponent >= 0:
+        return round_ratio(mantissa << exponent, 1, fmt)
+    return round_ratio(mantissa, 1 << -exponent, fmt)
+
+
+def round_ratio(numerator: int, denominator: int, fmt: Format) -> Rounded:
+    """Round a rational number (denominator > 0) to the nearest number of the format, ties to even."""
+    sign, size = (-1, -numerator) if numerator < 0 else (1, numerator)
+    binade = size.bit_length() - denominator.bit_length()
+    if size << max(-binade, 0) < denominator << max(binade, 0):
+        binade -= 1  # now 2^binade <= size / denominator < 2^(binade + 1)
+    if binade > fmt.emax:
+        return _infinity(sign, fmt)
+    exponent = max(binade, fmt.emin) - fmt.precision + 1
+    scaled, unit = (size << -exponent, denominator) if exponent < 0 else (size, denominator << exponent)
+    multiple, rest = divmod(scaled, unit)
+    if 2 * rest > unit or (2 * rest == unit and multiple & 1):
+        multiple, rest = multiple + 1, rest - unit
+    return Rounded(sign * multiple, exponent, sign * (rest / unit))
+
+
+def _infinity(sign: int, fmt: Format) -> Rounded:
+    return Rounded(sign << fmt.precision, fmt.emax - fmt.precision + 1, 0.0)
