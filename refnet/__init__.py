@@ -6,6 +6,7 @@ from types import MappingProxyType
 from refnet import activations as _activations
 from refnet import linear as _linear
 from refnet import losses as _losses
+from refnet import optimizers as _optimizers
 from refnet.activations import identity, log_softmax, logsumexp, relu, sigmoid, softmax, tanh
 from refnet.linear import linear
 from refnet.losses import (
@@ -16,11 +17,25 @@ from refnet.losses import (
     softmax_cross_entropy,
     softmax_cross_entropy_with_integer_labels,
 )
+from refnet.network import (
+    Head,
+    Layer,
+    Network,
+    Params,
+    collapse,
+    initialise,
+    mlp,
+    mlp_gradients,
+    mlp_loss,
+    predict,
+    predict_probabilities,
+)
 from refnet.op import ArgumentError, Array, Labels, Op, Operator
+from refnet.optimizers import sgd_step
 
 __version__ = "0.1.0"
 
-_TABLES: tuple[tuple[Operator, ...], ...] = (_activations.OPS, _linear.OPS, _losses.OPS)
+_TABLES: tuple[tuple[Operator, ...], ...] = (_activations.OPS, _linear.OPS, _losses.OPS, _optimizers.OPS)
 
 OPS: Mapping[str, Operator] = MappingProxyType({op.name: op for table in _TABLES for op in table})
 """Every operator by its name."""
@@ -29,18 +44,30 @@ __all__ = [
     "OPS",
     "ArgumentError",
     "Array",
+    "Head",
     "Labels",
+    "Layer",
+    "Network",
     "Op",
     "Operator",
+    "Params",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "categorical_cross_entropy",
+    "collapse",
     "identity",
+    "initialise",
     "linear",
     "log_softmax",
     "logsumexp",
+    "mlp",
+    "mlp_gradients",
+    "mlp_loss",
     "mse",
+    "predict",
+    "predict_probabilities",
     "relu",
+    "sgd_step",
     "sigmoid",
     "softmax",
     "softmax_cross_entropy",
