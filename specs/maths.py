@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import sympy
-from flint import arb, arb_series, fmpq_series
+from flint import arb
 
 
 class NotRational(ArithmeticError):
@@ -74,8 +74,48 @@ def xlogy(x: Any, y: Any) -> Any:
 # ------------------------------------------------------------------------------- single numbers of a kind
 
 
+class Series:
+    """The power series v + d t + O(t^2) of flint, of balls or rational numbers: a value and its derivative.
+
+    The types of flint are sequences of their coefficients, which NumPy would take for arrays.
+    """
+
+    __slots__ = ("terms",)
+
+    def __init__(self, terms: Any) -> None:
+        self.terms = terms
+
+    def __neg__(self) -> Series:
+        return Series(-self.terms)
+
+    def __add__(self, other: Any) -> Any:
+        return NotImplemented if isinstance(other, Exponential) else Series(self.terms + _terms(other))
+
+    def __sub__(self, other: Any) -> Any:
+        return NotImplemented if isinstance(other, Exponential) else Series(self.terms - _terms(other))
+
+    def __mul__(self, other: Any) -> Any:
+        return NotImplemented if isinstance(other, Exponential) else Series(self.terms * _terms(other))
+
+    def __truediv__(self, other: Any) -> Any:
+        return NotImplemented if isinstance(other, Exponential) else Series(self.terms / _terms(other))
+
+    def __rsub__(self, other: Any) -> Series:
+        return Series(_terms(other) - self.terms)
+
+    def __rtruediv__(self, other: Any) -> Series:
+        return Series(_terms(other) / self.terms)
+
+    __radd__ = __add__
+    __rmul__ = __mul__
+
+
+def _terms(value: Any) -> Any:
+    return value.terms if isinstance(value, Series) else value
+
+
 class Exponential:
-    """mantissa * e^exponent, both balls (or series of them): a number beyond the exponents of arb.
+    """mantissa * e^exponent, each a ball or a series of balls: a number beyond the exponents of arb.
 
     exp(1e300) is no ball, and so the textbook softmax of a logit of 1e300 would be infinity over infinity.
     Kept apart, the exponents cancel in a quotient and come back out of a logarithm, as they do on paper.
@@ -90,12 +130,9 @@ class Exponential:
         """The number as a ball: infinite when it is too large, an interval around 0 when too small."""
         exponent = constant(self.exponent)
         if exponent < REACH:
-            return self.mantissa * self.exponent.exp()
+            return self.mantissa * _ball_exp(self.exponent)
         mantissa = constant(self.mantissa)
         return arb.pos_inf() if mantissa > 0 else arb.neg_inf() if mantissa < 0 else arb.nan()
-
-    def log(self) -> Any:
-        return elementary("log", self.mantissa) + self.exponent
 
     def __neg__(self) -> Exponential:
         return Exponential(-self.mantissa, self.exponent)
@@ -104,8 +141,8 @@ class Exponential:
         other = _exponential(other)
         difference = other.exponent - self.exponent
         if constant(difference) <= 0:
-            return Exponential(self.mantissa + other.mantissa * difference.exp(), self.exponent)
-        return Exponential(other.mantissa + self.mantissa * (-difference).exp(), other.exponent)
+            return Exponential(self.mantissa + other.mantissa * _ball_exp(difference), self.exponent)
+        return Exponential(other.mantissa + self.mantissa * _ball_exp(-difference), other.exponent)
 
     def __mul__(self, other: Any) -> Any:
         other = _exponential(other)
@@ -144,14 +181,21 @@ def _exponential(value: Any) -> Exponential:
 
 def _settled(mantissa: Any, exponent: Any) -> Any:
     """A ball again, if the exponent has come within reach."""
-    return mantissa * exponent.exp() if abs(constant(exponent)) < REACH else Exponential(mantissa, exponent)
+    return (
+        mantissa * _ball_exp(exponent) if abs(constant(exponent)) < REACH else Exponential(mantissa, exponent)
+    )
+
+
+def _ball_exp(value: Any) -> Any:
+    """exp, for an argument that is not too large: however small it is, the result is a ball."""
+    return Series(value.terms.exp()) if isinstance(value, Series) else value.exp()
 
 
 def constant(value: Any) -> Any:
-    """The value of a number, the constant term of a power series; for its sign, the mantissa's."""
+    """The value of a number without its derivative; for its sign, the mantissa of an exponential."""
     if isinstance(value, Exponential):
         return constant(value.mantissa)
-    return value[0] if isinstance(value, arb_series | fmpq_series) else value
+    return value.terms[0] if isinstance(value, Series) else value
 
 
 def elementary(name: str, value: Any) -> Any:
@@ -163,17 +207,19 @@ def elementary(name: str, value: Any) -> Any:
     if isinstance(value, sympy.Basic):
         return getattr(sympy, name)(value)
     if isinstance(value, Exponential):
-        if name != "log":
-            value = value.ball()
-    elif isinstance(value, int):
+        if name == "log":
+            return elementary("log", value.mantissa) + value.exponent
+        value = value.ball()
+    if isinstance(value, int):
         value = arb(value)
-    elif not isinstance(value, arb | arb_series):
-        raise NotRational(f"{name}({value}) is not a rational number")
-    if name == "exp" and abs(constant(value)) > REACH:
+    argument = constant(value)
+    if not isinstance(argument, arb):
+        raise NotRational(f"{name}({argument}) is not a rational number")
+    if name == "exp" and abs(argument) > REACH:
         return Exponential(arb(1), value)
-    if name == "log" and isinstance(value, arb) and value == 0:
+    if name == "log" and value is argument and argument == 0:
         return arb.neg_inf()  # arb has NaN here
-    return getattr(value, name)()
+    return Series(getattr(value.terms, name)()) if isinstance(value, Series) else getattr(value, name)()
 
 
 def _is_exact(x: Any) -> bool:

@@ -126,9 +126,9 @@ class Variant:
     divisor: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Spec:
-    """What an operator is.
+    """What an operator is; each is itself alone, and serves as a key.
 
     `signature` is a NumPy gufunc signature of one example; leading axes are batch axes, shared by all
     inputs, unless `batched` is False. `definition(*inputs, **settings)` is the textbook formula on arrays

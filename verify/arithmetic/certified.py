@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from flint import arb, arb_series, ctx, fmpq, fmpq_series
 
-from specs.maths import Exponential, Indeterminate, NotRational
+from specs.maths import Exponential, Indeterminate, NotRational, Series
 from verify.arithmetic.formats import Format, Truth, Values
 
 Definition = Callable[..., Any]
@@ -110,7 +110,7 @@ def certify_vjp(
 def _slope(value: Any) -> Any:
     """The coefficient of t; 0 for an output that does not depend on the moved element."""
     value = value.ball() if isinstance(value, Exponential) else value
-    return value[1] if isinstance(value, arb_series | fmpq_series) else 0
+    return value.terms[1] if isinstance(value, Series) else 0
 
 
 def _outputs(
@@ -139,22 +139,19 @@ def decide(evaluate: Callable[[Kind], Exact], fmt: Format) -> Truth:
     Raises:
         Undecided: some element stays in doubt.
     """
-    shape: tuple[int, ...] | None = None
     found: dict[int, Rounded] = {}
-    for balls in _refinements(evaluate):
-        shape = balls.shape
-        flat = balls.ravel()
-        for position in range(flat.size):
-            if position not in found:
-                rounded = _decided(flat[position], fmt)
-                if rounded is not None:
-                    found[position] = rounded
-        if len(found) == flat.size:
+    numbers = np.empty(0, dtype=object)
+    for numbers in _refinements(evaluate):
+        for position, number in enumerate(numbers.ravel()):
+            rounded = found.get(position) or _decided(number, fmt)
+            if rounded is not None:
+                found[position] = rounded
+        if len(found) == numbers.size:
             break
-    if shape is None or len(found) < int(np.prod(shape)):
-        raise Undecided(
-            f"how a value rounds to {fmt.name} is open at {PRECISIONS[-1]} bits, and it is not rational"
-        )
+    with ctx.workprec(PRECISIONS[-1]):
+        for position, number in enumerate(numbers.ravel()):
+            found[position] = found.get(position) or _between_neighbours(number, fmt)
+    shape = numbers.shape
     ordered = [found[position] for position in range(len(found))]
     with np.errstate(over="ignore"):
         nearest = np.array([r.value for r in ordered], dtype=np.float64).reshape(shape).astype(fmt.dtype)
@@ -181,7 +178,7 @@ def _refinements(evaluate: Callable[[Kind], Exact]) -> Iterator[Exact]:
 
 
 def _ball_series(x: float) -> Any:
-    return arb_series([arb(x), arb(1)])
+    return Series(arb_series([arb(x), arb(1)]))
 
 
 def _rational(x: float) -> Any:
@@ -189,7 +186,7 @@ def _rational(x: float) -> Any:
 
 
 def _rational_series(x: float) -> Any:
-    return fmpq_series([_rational(x), fmpq(1)])
+    return Series(fmpq_series([_rational(x), fmpq(1)]))
 
 
 BALLS = Kind(arb, _ball_series)
@@ -199,8 +196,6 @@ RATIONALS = Kind(_rational, _rational_series)
 def _decided(value: Any, fmt: Format) -> Rounded | None:
     """The rounded number if both ends of the ball round to it, else None."""
     value = value.ball() if isinstance(value, Exponential) else value
-    if isinstance(value, arb_series | fmpq_series):
-        value = value[0]
     if isinstance(value, fmpq | int):
         exact = fmpq(value)
         return round_ratio(int(exact.p), int(exact.q), fmt)
@@ -211,6 +206,25 @@ def _decided(value: Any, fmt: Format) -> Rounded | None:
     if low.value != high.value or abs(low.fraction - high.fraction) > SHARP:
         return None
     return _round_end(value.mid(), fmt)
+
+
+def _between_neighbours(value: Any, fmt: Format) -> Rounded:
+    """Round a number that no precision tells from the middle between two numbers of the format.
+
+    Either of them is off by half an ulp, to within the width of the ball, and the fraction says so. Such is
+    dy - e^(-1e300), where dy is a sum of two numbers of the format.
+
+    Raises:
+        Undecided: the ball is wider than that, or none.
+    """
+    value = value.ball() if isinstance(value, Exponential) else value
+    if isinstance(value, arb) and value.is_finite():
+        low, high = (_round_end(end, fmt) for end in (value.lower(), value.upper()))
+        if low.exponent == high.exponent:
+            distance = high.multiple - low.multiple + (high.fraction - low.fraction)
+            if abs(distance) <= SHARP:
+                return low
+    raise Undecided(f"{value} may round to more than one number of {fmt.name}")
 
 
 def _round_end(point: Any, fmt: Format) -> Rounded:
