@@ -97,7 +97,7 @@ def _print_table(report: Report, console: Console) -> None:
         table.add_column(heading, overflow="fold", min_width=max(map(len, [heading, *words])))
     for op in ops:
         row = [_cell(cells.get((op, column), ()), dtypes) for column in columns]
-        table.add_row(Text("\n".join(_broken(op))), *row)
+        table.add_row(Text(broken_name(op)), *row)
     console.print(table, highlight=False)
     console.print()
     _print(console, Text(_legend(report.outcomes, columns, dtypes), "dim"))
@@ -119,14 +119,14 @@ def _column(outcome: Outcome) -> str:
     return SHARED.get(kind, kind)
 
 
-def _broken(name: str) -> list[str]:
+def broken_name(name: str) -> str:
     """A name in lines of at most NAME_WIDTH characters where its underscores allow it."""
     lines = [""]
     for part in re.findall(r"[^_]*_?", name):
         if lines[-1] and len(lines[-1] + part) > NAME_WIDTH:
             lines.append("  ")
         lines[-1] += part
-    return lines
+    return "\n".join(lines)
 
 
 def _cell(outcomes: Sequence[Outcome], dtypes: Sequence[str]) -> Text:

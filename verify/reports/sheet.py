@@ -1,0 +1,225 @@
+"""The spec sheet of an operator, for a reader at a terminal: everything that its specification says."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich import box
+from rich.console import Console, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from refnet import OPS
+from specs import SPECS, Input, Setting, Spec
+from verify.arithmetic.bounds import LAMBDA, ErrorBound, value_bound, vjp_bounds
+from verify.arithmetic.formats import FORMATS, Format, ulp
+from verify.arithmetic.formulas import formula_of
+from verify.laws.examples import Example, Shape, make_example
+from verify.laws.laws import laws_of
+from verify.reports.console import broken_name
+
+REQUIRED = inspect.Parameter.empty
+
+SIZES = {"n": 8, "k": 64, "m": 10, "c": 64}
+BATCH = 8
+SEED = (0,)
+"""The example of the error bounds, of the size of a small layer: the same in every run."""
+
+
+class UnknownOperator(LookupError):
+    """There is no operator of this name; the message has the nearest ones."""
+
+    def __init__(self, name: str) -> None:
+        near = difflib.get_close_matches(name, SPECS, n=3, cutoff=0.5)
+        hint = f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(SPECS)}."
+        super().__init__(f"{name}: no such operator. {hint}")
+
+
+def print_index(console: Console) -> None:
+    """Print a row for each operator."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("operator", no_wrap=True)
+    table.add_column("signature", no_wrap=True)
+    table.add_column("what it is", overflow="fold")
+    for spec in SPECS.values():
+        table.add_row(Text(broken_name(spec.name)), Text(spec.signature), Text(spec.summary))
+    console.print(table, highlight=False)
+    console.print()
+    console.print(Text("refnet show OPERATOR prints its spec sheet.", "dim"), highlight=False)
+
+
+def print_sheet(name: str, console: Console) -> None:
+    """Print everything that is specified about one operator.
+
+    Raises:
+        UnknownOperator: there is no operator of this name.
+    """
+    if name not in SPECS:
+        raise UnknownOperator(name)
+    spec = SPECS[name]
+    console.print(Text(_call(spec), "bold"), highlight=False)
+    console.print(Text(spec.summary), highlight=False)
+    for title, body in _sections(spec, unicode=console.encoding.startswith("utf")):
+        console.print()
+        console.print(Text(title, "bold"), highlight=False)
+        for part in body:
+            console.print(Padding(part, (0, 0, 0, 2), expand=False), highlight=False)
+
+
+def _sections(spec: Spec, *, unicode: bool) -> Iterator[tuple[str, Sequence[RenderableType]]]:
+    formula = formula_of(spec, unicode=unicode)
+    yield "signature", [Text(_signature(spec))]
+    yield "inputs", [_grid((item.name, _axes(axes), _domain(item)) for item, axes in _inputs(spec))]
+    if spec.settings:
+        yield "settings", [_grid((setting.name, _values(spec, setting)) for setting in spec.settings)]
+    given = f" for {', '.join(formula.given)}" if formula.given else ""
+    yield f"definition{given}", _equations(formula.definition, *formula.exceptions)
+    yield "derivative", _equations(*formula.derivatives)
+    yield "laws", [_grid((law.name, law.statement) for law in laws_of(spec))]
+    if spec.kinks:
+        yield (
+            "kinks",
+            [
+                Text(
+                    f"At {kink.where} the derivative jumps. The reference takes {kink.convention:g}; "
+                    f"{_listed(kink.allowed)} are accepted, and named."
+                )
+                for kink in spec.kinks
+            ],
+        )
+    if spec.variants:
+        rows = [(v.name, f"{v.summary} ({v.used_by})") for v in spec.variants]
+        yield "variants: conventions other than the reference's, recognised by name", [_grid(rows)]
+    if spec.forms:
+        rows = [("value" if f.value else "gradient", f"{f.name} ({f.used_by})") for f in spec.forms]
+        yield "forms: other ways to compute the same, covered by the error bound", [_grid(rows)]
+    if spec.cases:
+        rows = [(c.why, f"{_example(spec, c.inputs, c.settings)}: {c.expected}") for c in spec.cases]
+        yield "special cases", [_grid(rows)]
+    if spec.refusals:
+        rows = [(r.why, _example(spec, r.inputs, r.settings)) for r in spec.refusals]
+        yield "refused", [_grid(rows)]
+    yield "error bound", _bounds(spec)
+    if spec.references:
+        yield "references", [Text(reference) for reference in spec.references]
+
+
+# -------------------------------------------------------------------------------------------- what it is
+
+
+def _call(spec: Spec) -> str:
+    settings = [
+        setting.name if default is REQUIRED else f"{setting.name}={default!r}"
+        for setting in spec.settings
+        for default in (_default(spec, setting),)
+    ]
+    arguments = [item.name for item in spec.inputs]
+    return f"{spec.name}({', '.join([*arguments, *(['*', *settings] if settings else [])])})"
+
+
+def _default(spec: Spec, setting: Setting) -> object:
+    """The operator's own default: a setting that must be given has none, although the checks have values."""
+    return inspect.signature(OPS[spec.name].forward).parameters[setting.name].default
+
+
+def _signature(spec: Spec) -> str:
+    batch = "leading axes are batch axes, the same for all inputs" if spec.batched else "no further axes"
+    return f"{spec.signature}; {batch}"
+
+
+def _inputs(spec: Spec) -> Iterator[tuple[Input, tuple[str, ...]]]:
+    return zip(spec.inputs, spec.core_axes, strict=True)
+
+
+def _axes(axes: tuple[str, ...]) -> str:
+    return f"({', '.join(axes)})" if axes else "any shape"
+
+
+def _domain(item: Input) -> str:
+    return item.domain.value + ("" if item.differentiable else "; no gradient")
+
+
+def _values(spec: Spec, setting: Setting) -> str:
+    values = ", ".join(map(repr, setting.values))
+    default = _default(spec, setting)
+    return f"required; checked with {values}" if default is REQUIRED else f"{values}; default {default!r}"
+
+
+def _listed(values: Sequence[float]) -> str:
+    *others, last = (f"{value:g}" for value in values)
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _example(spec: Spec, inputs: Sequence[Any], settings: Mapping[str, Any] | None) -> str:
+    arguments = {item.name: x for item, x in zip(spec.inputs, inputs, strict=True)} | dict(settings or {})
+    return ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+
+
+# ------------------------------------------------------------------------------------------- error bound
+
+
+def _bounds(spec: Spec) -> list[RenderableType]:
+    columns = {fmt.name: _granted(spec, fmt) for fmt in FORMATS.values()}
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("ulp")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for output in next(iter(columns.values())):
+        table.add_row(output, *(column[output] for column in columns.values()))
+    example = _normal_example(spec, FORMATS["float64"])
+    shapes = ", ".join(f"{i.name} {x.shape}" for i, x in zip(spec.inputs, example.inputs, strict=True))
+    once_in = 2.0 * np.exp(-LAMBDA * LAMBDA / 2.0)
+    return [
+        Text(
+            f"What is granted to the median element of a normal example ({shapes}): the error that no "
+            f"correct computation exceeds / that random rounding exceeds with probability {once_in:.0e}. "
+            "In a check every element of every case has its own bound."
+        ),
+        Text(),
+        table,
+    ]
+
+
+def _granted(spec: Spec, fmt: Format) -> dict[str, str]:
+    op, example = OPS[spec.name], _normal_example(spec, fmt)
+    value = value_bound(op, spec, example.inputs, example.settings, fmt)
+    slopes = vjp_bounds(op, spec, example.dy, example.inputs, example.settings, fmt)
+    names = [f"d{spec.inputs[k].name}" for k in spec.differentiable]
+    results = op.vjp(example.dy, *example.inputs, **example.settings)
+    rows = {"y": _in_ulp(value, op(*example.inputs, **example.settings), fmt)}
+    for name, bound, result in zip(names, slopes, results, strict=True):
+        rows[name] = _in_ulp(bound, result, fmt)
+    return rows
+
+
+def _in_ulp(bound: ErrorBound, result: npt.NDArray[Any], fmt: Format) -> str:
+    unit = ulp(result, fmt)
+    figures = [float(np.median(b / unit)) for b in (bound.deterministic, bound.statistical)]
+    return " / ".join("<0.01" if 0.0 < figure < 0.01 else f"{figure:.3g}" for figure in figures)
+
+
+def _normal_example(spec: Spec, fmt: Format) -> Example:
+    batch = () if not spec.batched else (BATCH,) if any(spec.core_axes) else (BATCH, SIZES["c"])
+    return make_example(spec, fmt, Shape(batch, SIZES), "normal", spec.defaults, SEED)
+
+
+# ---------------------------------------------------------------------------------------------- in print
+
+
+def _grid(rows: Iterator[tuple[str, ...]] | Sequence[tuple[str, ...]]) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for row in rows:
+        table.add_row(*(Text(cell, overflow="fold") for cell in row))
+    return table
+
+
+def _equations(*equations: str) -> list[RenderableType]:
+    """One below the other, apart if any of them has several lines."""
+    apart = "\n\n" if any("\n" in equation for equation in equations) else "\n"
+    return [Text(apart.join(equations), no_wrap=True, overflow="ignore")]
