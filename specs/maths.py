@@ -127,12 +127,16 @@ class Exponential:
         self.mantissa, self.exponent = mantissa, exponent
 
     def ball(self) -> Any:
-        """The number as a ball: infinite when it is too large, an interval around 0 when too small."""
-        exponent = constant(self.exponent)
+        """The number as a ball: infinite when it is too large, an interval around 0 when too small.
+
+        NaN, which decides nothing, while the exponent is too blurred to say.
+        """
+        exponent, mantissa = constant(self.exponent), constant(self.mantissa)
         if exponent < REACH:
             return self.mantissa * _ball_exp(self.exponent)
-        mantissa = constant(self.mantissa)
-        return arb.pos_inf() if mantissa > 0 else arb.neg_inf() if mantissa < 0 else arb.nan()
+        if exponent >= REACH and mantissa != 0:
+            return arb.pos_inf() if mantissa > 0 else arb.neg_inf()
+        return arb.nan()
 
     def __neg__(self) -> Exponential:
         return Exponential(-self.mantissa, self.exponent)
