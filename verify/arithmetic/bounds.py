@@ -50,11 +50,18 @@ class RoundingModel:
     underflow: float
     """The largest absolute error of a product or quotient that underflows."""
     statistical: bool
+    fmt: Format
 
     @classmethod
     def of(cls, fmt: Format, *, statistical: bool, flush_to_zero: bool) -> Self:
         underflow = fmt.smallest_normal if flush_to_zero else fmt.smallest_subnormal
-        return cls(float(fmt.unit_roundoff), float(underflow), statistical)
+        return cls(fmt.unit_roundoff, underflow, statistical, fmt)
+
+    def constant_error(self, value: Floats) -> Floats:
+        """What a constant loses when it is stored: a learning rate of 0.1 is no number of any format."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            kept = value.astype(self.fmt.dtype).astype(np.float64) == value
+        return np.where(kept, 0.0, self.unit_roundoff * np.abs(value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +137,7 @@ class Bounded(NDArrayOperatorsMixin):
             return _FUNCTIONS[function.__name__](*args, **kwargs)
 
     def _lift(self, x: Any) -> Bounded:
-        """A number or an array of the reference's own is exact."""
-        return x if isinstance(x, Bounded) else Bounded(x, 0.0, self.model)
+        return lift(x, self.model)
 
     def _assign(self, other: Bounded) -> Bounded:
         self.value, self.error, self.terms = other.value, other.error, other.terms
@@ -195,6 +201,14 @@ class Bounded(NDArrayOperatorsMixin):
 
     def max(self, axis: Any = None, keepdims: bool = False) -> Bounded:
         return _largest(self, axis=axis, keepdims=keepdims)
+
+
+def lift(x: Any, model: RoundingModel) -> Bounded:
+    """A constant of the reference's own as a Bounded, exact if the format holds it."""
+    if isinstance(x, Bounded):
+        return x
+    value = np.asarray(x, dtype=np.float64)
+    return Bounded(value, model.constant_error(value), model)
 
 
 # ------------------------------------------------------------------------------------------------- rules
@@ -310,7 +324,7 @@ def _matmul(a: Bounded, b: Bounded) -> Bounded:
 
 def _sum(a: Bounded, axis: Any = 0, keepdims: bool = False) -> Bounded:
     def total(x: Floats) -> Floats:
-        return np.asarray(np.add.reduce(x, axis=axis, keepdims=keepdims))
+        return np.asarray(x.sum(axis=axis, keepdims=keepdims))
 
     value = total(a.value)
     nothing = np.zeros_like(value)
@@ -322,19 +336,19 @@ def _sum(a: Bounded, axis: Any = 0, keepdims: bool = False) -> Bounded:
 
 
 def _largest(a: Bounded, axis: Any = 0, keepdims: bool = False) -> Bounded:
-    value = np.maximum.reduce(a.value, axis=axis, keepdims=keepdims)
-    return Bounded(value, np.maximum.reduce(a.error, axis=axis, keepdims=keepdims), a.model)
+    value = a.value.max(axis=axis, keepdims=keepdims)
+    return Bounded(value, a.error.max(axis=axis, keepdims=keepdims), a.model)
 
 
 def _where(condition: Any, x: Any, y: Any) -> Bounded:
     model = x.model if isinstance(x, Bounded) else y.model
-    x, y = (v if isinstance(v, Bounded) else Bounded(v, 0.0, model) for v in (x, y))
+    x, y = lift(x, model), lift(y, model)
     return Bounded(np.where(condition, x.value, y.value), np.where(condition, x.error, y.error), model)
 
 
 def _dot(a: Any, b: Any) -> Bounded:
     model = a.model if isinstance(a, Bounded) else b.model
-    return _matmul(*(v if isinstance(v, Bounded) else Bounded(v, 0.0, model) for v in (a, b)))
+    return _matmul(lift(a, model), lift(b, model))
 
 
 def _rearrangement(function: Callable[..., Any]) -> Callable[..., Bounded]:
@@ -440,8 +454,8 @@ def _stored(result: Bounded, fmt: Format) -> Bounded:
     """The last rounding, into a half format."""
     if fmt.precision >= FLOAT32.precision:
         return result
-    u = float(fmt.unit_roundoff)
-    error = result.error + u * (np.abs(result.value) + result.error) + float(fmt.smallest_subnormal)
+    u = fmt.unit_roundoff
+    error = result.error + u * (np.abs(result.value) + result.error) + fmt.smallest_subnormal
     return Bounded(result.value, error, result.model)
 
 
