@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,8 @@ SHORTEST = 6
 """With fewer usable steps there are too few differences to measure noise: the function has an edge there."""
 UNPROVEN = 3
 """The finest steps only test what coarser ones say: nothing finer tests them (sin(1e6 x) in float32)."""
+SAMPLES = 3
+"""Differences that the rounding noise of f is measured by: two of them agree by chance once in a few cases."""
 
 
 class Derivative(NamedTuple):
@@ -55,43 +58,66 @@ def differentiate(
 
     The error bar covers truncation, by disagreement between neighbours in the tableau, and the noise of f,
     by its measured envelope; it assumes that f is smooth, or a kink, at the smallest step, and that the noise
-    seen over the ladder is typical of f. Steps outside the domain (not finite) are left out together with
-    all larger ones.
+    seen over the ladder is typical of f. What changes within the smallest step is a jump to every step, and
+    counts as noise. Steps outside the domain (not finite) are left out together with all larger ones.
     """
     h = steps[:, None]
     with np.errstate(all="ignore"):
         difference = plus - minus
-        finite = np.isfinite(plus) & np.isfinite(minus) & np.isfinite(difference) & np.isfinite(centre)
+        curvature = (plus - centre) + (minus - centre)
+        finite = np.isfinite(difference) & np.isfinite(curvature)
         usable = np.logical_and.accumulate(finite[::-1])[::-1]
+        size = np.maximum(abs(plus), abs(minus))
+        largest = np.where(usable, size, 0).max(axis=0)
         # half an ulp is the least error of f; the second term is for x + h where |x| < h: rounded to within
         # u h, which changes the difference by no more than u times itself
-        floor = unit_roundoff * (np.maximum(abs(plus), abs(minus)) + abs(difference))
+        floor = unit_roundoff * (size + abs(difference))
         # An output that does not move at all near x may be a sum that cancelled (gelu at -8 is 0): then its
         # own last place says nothing, and the largest value on the ladder stands in for its terms.
         flat = ((plus == centre) & (minus == centre))[-SHORTEST:].all(axis=0)
-        largest = np.where(usable, np.maximum(abs(plus), abs(minus)), 0).max(axis=0)
         floor = np.where(flat, np.maximum(floor, unit_roundoff * largest), floor)
         central = np.where(usable, difference / (2 * h), np.nan)
+        sides = np.where(usable, curvature / h, np.nan)
+        # an error e of f is up to e / h in a central difference, and 4 e / h in a second one
+        floor = np.fmax(floor, np.fmax(_scatter(steps, central, power=2), _scatter(steps, sides, power=1) / 4))
         value, error = _extrapolate(steps, central, floor, power=2)
-        sides = np.where(usable, ((plus - centre) + (minus - centre)) / h, np.nan)
-        jump, jump_error = _extrapolate(steps, sides, 2 * floor + 2 * unit_roundoff * abs(centre), power=1)
+        jump, jump_error = _extrapolate(steps, sides, 4 * floor, power=1)
         # A jump within its own bar is no jump. Up to four bars it may be one: the bar grows by what it
         # would do to a one-sided derivative; beyond, it is a kink.
         kink = abs(jump) > 4 * jump_error
         error = error + np.where(kink, abs(jump) + jump_error, np.fmax(abs(jump) - jump_error, 0)) / 2
+        # rounding leaves a function half of its digits: what is larger and stays is no noise
+        least = math.sqrt(unit_roundoff) * np.fmax(largest, abs(centre))
+        broken = _stays(difference, least) | _stays(curvature, least)
     code = np.where(kink, KINK, RESOLVED)
-    code = np.where(np.isfinite(error), code, NOISE)
+    code = np.where(np.isfinite(error) & ~broken, code, NOISE)
     code = np.where(usable.sum(axis=0) < SHORTEST, EDGE, code).astype(np.uint8)
     lost = code >= NOISE
     return Derivative(np.where(lost, np.nan, value), np.where(lost, np.inf, error), code)
+
+
+def _scatter(steps: Floats, first: Floats, power: int) -> Floats:
+    """The noise in `first * h` as the finest steps show it, after one extrapolation (for sin(1e6 x))."""
+    c = ((steps[:-1] / steps[1:]) ** power)[:, None]
+    column = first[1:] + np.diff(first, axis=0) / (c - 1)
+    noise = abs(np.diff(column, axis=0)) * steps[2:, None]
+    return np.asarray(np.fmax.reduce(noise[-SAMPLES:], axis=0))
+
+
+def _stays(change: Floats, least: Floats) -> Bools:
+    """Whether f(x + h) and f(x - h) do not meet as h goes to 0: a jump, or something narrower than any step."""
+    finest = change[-SAMPLES - 1 :]
+    low, high = np.minimum.reduce(finest, axis=0), np.maximum.reduce(finest, axis=0)
+    near, far = np.minimum(abs(low), abs(high)), np.maximum(abs(low), abs(high))
+    return np.asarray((low * high > 0) & (2 * near > far) & (near > least))
 
 
 def _extrapolate(steps: Floats, first: Floats, floor: Floats, power: int) -> tuple[Floats, Floats]:
     """The limit of `first` at step 0, where it is a polynomial in h^power plus noise / h, and its error bar.
 
     Every entry T of the tableau has a bar E: its largest disagreement with its three neighbours, plus the
-    noise carried through the same sums of absolute values. The entry with the least E is taken, among those
-    that lie within the noise of *every* finer difference (persistence). Without this rule f = sin(50 x),
+    noise carried through the same sums of absolute values. E grows until T +- E meets the noise of *every*
+    finer difference (persistence); then the entry with the least E is taken. Without this rule f = sin(50 x),
     whose differences agree on four steps near 2 pi / 50, is certified with a wrong value.
     """
     h = steps[:, None]
@@ -119,9 +145,9 @@ def _extrapolate(steps: Floats, first: Floats, floor: Floats, power: int) -> tup
         if j:
             # the first entry of a column has no coarser neighbour in it: fmax leaves that one out
             disagreement = np.fmax(disagreement, np.maximum(abs(column - before), abs(column - coarser)))
-        bar = disagreement + carried
+        bar = np.maximum(disagreement + carried, np.maximum(column - lowest, highest - column))
         bar[-UNPROVEN:] = np.inf
-        bar = np.where((column - bar <= lowest) & (column + bar >= highest), bar, np.inf)
+        bar = np.where(np.isnan(bar), np.inf, bar)
         row = np.argmin(bar, axis=0)
         candidate = bar[row, everywhere]
         better = candidate < least

@@ -204,24 +204,24 @@ def _scales(x: Array, chunk: Array) -> list[Floats]:
     """The scales to try for each element, powers of two; NaN where one would repeat an earlier one.
 
     That of the array first: an element near 0 among elements near 1 is one of them. Then its own, for
-    functions such as log whose scale is their argument. Then 1, for small inputs of functions that have a
-    scale of their own (biases of 1e-12). Steps must stay multiples of the point's last kept bit, so no
-    scale is smaller than the element's own.
+    functions such as log whose scale is their argument. Then 1, for functions that have a scale of their
+    own (a sigmoid at 1e-12, alone or beside 1e12). Steps must stay multiples of the point's last kept bit,
+    and that of the smallest number: no scale is smaller than the element's own, or subnormal.
     """
+    near = 16.0  # closer scales share all but four steps: nothing new would be seen
+    smallest = float(np.finfo(x.dtype).tiny)
     flat = np.abs(x.ravel().astype(np.float64))
     flat = np.where(np.isfinite(flat), flat, 0.0)
-    array = np.full(len(chunk), _power_of_two(flat.max(initial=0.0)))
-    array = np.where(array > 0, array, 1.0)
-    own = np.array([_power_of_two(v) for v in flat[chunk]])
-    near = 16.0  # closer scales share all but four steps: nothing new would be seen
-    return [
-        array,
-        np.where((own > 0) & (own * near <= array), own, np.nan),
-        np.where(array * near <= 1, 1.0, np.nan),
-    ]
+    largest = _power_of_two(flat.max(initial=0.0))
+    array = np.full(len(chunk), max(largest, smallest) if largest else 1.0)
+    own = np.array([max(_power_of_two(v), smallest) if v else np.nan for v in flat[chunk]])
+    own = np.where(own * near <= array, own, np.nan)
+    one = (np.fmin(array, own) * near <= 1) & ~((array > 1 / near) & (array < near))
+    return [array, own, np.where(one, 1.0, np.nan)]
 
 
 def _power_of_two(v: float) -> float:
+    """The largest power of two that is not above v; 0 for 0."""
     return math.ldexp(1.0, math.frexp(v)[1] - 1) if v else 0.0
 
 
