@@ -1,0 +1,266 @@
+"""The command `refnet`: what it takes, what it prints, and the code with which it ends.
+
+Exit codes: 0 nothing fails, 1 something fails, 2 wrong usage, 3 the work itself could not be done, 130
+interrupted. What only one command needs is imported there: `refnet --help` must not wait for sympy.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from refnet import __version__
+
+if TYPE_CHECKING:
+    from verify.reports import Report
+
+WRONG_USAGE, NOT_DONE, INTERRUPTED = 2, 3, 130
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",  # which fills the lines of a paragraph
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Level(StrEnum):
+    """How many cases are drawn for each operator and dtype."""
+
+    smoke = "smoke"
+    ci = "ci"
+    deep = "deep"
+
+
+def main() -> None:
+    """The entry point: whatever goes wrong unforeseen is a defect of refnet, never a failing candidate."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a formula on a terminal that knows only ASCII
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except Exception:
+        traceback.print_exc()
+        print(f"refnet {__version__}: this is a defect of refnet, not of what was checked", file=sys.stderr)
+        sys.exit(NOT_DONE)
+
+
+# ---------------------------------------------------------------------------------------------- terminal
+
+
+class _Output(Console):
+    """Standard output. When its reader goes away (`| head`), the work goes on without it: the exit code and
+    the files that were asked for are still right."""
+
+    def on_broken_pipe(self) -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fail(message: object, code: int) -> NoReturn:
+    """End with a message on standard error."""
+    text = Text.assemble(("refnet: ", "bold"), str(message), overflow="fold")
+    Console(stderr=True).print(text, highlight=False, soft_wrap=True)
+    raise typer.Exit(code)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[str], None]]:
+    """A bar on standard error that is told what comes next; it leaves no trace, and none in a pipe."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=total)
+        started = False
+
+        def begin(name: str) -> None:
+            nonlocal started
+            bar.update(task, description=name, advance=1 if started else 0)
+            started = True
+
+        yield begin
+
+
+def _writable(path: Path | None) -> None:
+    """Complain about a file that cannot be written before the work rather than after it."""
+    from verify.reports.files import ensure_writable
+
+    try:
+        if path is not None:
+            ensure_writable(path)
+    except OSError as error:
+        _unwritten(path, error)
+
+
+def _unwritten(path: Path | None, error: OSError) -> NoReturn:
+    _fail(f"{path} cannot be written: {error.strerror or error}", NOT_DONE)
+
+
+def _deliver(report: Report, json: Path | None, *, strict: bool) -> NoReturn:
+    """Write the file first, which a closed pipe cannot take away; then print, then the verdict."""
+    from verify.reports import print_report, write_json
+
+    try:
+        if json is not None:
+            write_json(report, json)
+    except OSError as error:
+        _unwritten(json, error)
+    print_report(report, _Output())
+    raise typer.Exit(report.exit_code(strict=strict))
+
+
+# ---------------------------------------------------------------------------------------------- commands
+
+OpOption = Annotated[
+    list[str] | None,
+    typer.Option("--op", metavar="NAME", help="An operator; may be repeated. All of them, if none is named."),
+]
+LevelOption = Annotated[Level, typer.Option(help="How many cases: smoke 8, ci 40, deep 400 per operator.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="The seed of all cases.")]
+JsonOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Also write the report as JSON (refnet.report/1).")
+]
+StrictOption = Annotated[
+    bool, typer.Option("--strict", help="Exit 1 also if something is suspect or inconclusive.")
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"refnet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def refnet(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """The correctness oracle for neural networks.
+
+    Exit codes: 0 nothing fails, 1 something fails, 2 wrong usage, 3 the work itself could not be done,
+    130 interrupted.
+    """
+
+
+@app.command()
+def check(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            help="The path of a Python file, the dotted name of a module, or a shipped adapter: sklearn.",
+        ),
+    ],
+    op: OpOption = None,
+    dtype: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="float64, float32, float16 or bfloat16; may be repeated. float64 and float32, if none.",
+        ),
+    ] = None,
+    level: LevelOption = Level.ci,
+    seed: SeedOption = 0,
+    case: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Replay this one case, as a report names it.")
+    ] = None,
+    strict: StrictOption = False,
+    json: JsonOption = None,
+) -> None:
+    """Judge an implementation against the reference: values, gradients, steps, training and laws.
+
+    TARGET has some of the functions of the contract, `NAME(inputs..., *, settings...)` for values and
+    `NAME_vjp(dy, inputs..., *, settings...)` for gradients; `refnet show` lists the names.
+
+    Exit codes: 0 nothing fails; 1 something fails (with --strict: or is suspect or inconclusive); 2 wrong
+    usage: no such target, operator or dtype; 3 the check could not run: the target does not import or has
+    no function of the contract, or the report cannot be written; 130 interrupted.
+    """
+    _writable(json)
+    from specs import SPECS
+    from verify.conformance.candidate import TargetError, UsageError
+    from verify.conformance.check import check as judge
+    from verify.conformance.network import NETWORK_FUNCTIONS
+
+    names = op or {*SPECS, *NETWORK_FUNCTIONS}
+    try:
+        with _progress(len(names)) as begin:
+            report = judge(
+                target, ops=op, dtypes=dtype, level=level.value, seed=seed, case=case, progress=begin
+            )
+    except UsageError as error:
+        _fail(error, WRONG_USAGE)
+    except TargetError as error:
+        _fail(error, NOT_DONE)
+    _deliver(report, json, strict=strict)
+
+
+@app.command()
+def selfcheck(
+    op: OpOption = None,
+    level: LevelOption = Level.ci,
+    seed: SeedOption = 0,
+    strict: StrictOption = False,
+    json: JsonOption = None,
+) -> None:
+    """Put the reference itself to every witness: certified, symbolic and numerical values, bounds, laws.
+
+    Exit codes: 0 nothing fails; 1 something fails (with --strict: or is suspect or inconclusive); 2 wrong
+    usage; 3 the check could not run, or the report cannot be written; 130 interrupted.
+    """
+    _writable(json)
+    from specs import SPECS
+    from verify.conformance.candidate import UsageError
+    from verify.selfcheck import selfcheck as examine
+
+    try:
+        with _progress(len(op or SPECS)) as begin:
+            report = examine(ops=op, level=level.value, seed=seed, progress=begin)
+    except UsageError as error:
+        _fail(error, WRONG_USAGE)
+    _deliver(report, json, strict=strict)
+
+
+@app.command()
+def show(
+    op: Annotated[str | None, typer.Argument(metavar="OP", help="An operator. None: a table of all.")] = None,
+) -> None:
+    """Print the spec sheet of an operator: definition, derivative, laws, conventions, error bound.
+
+    Exit codes: 0; 2 no such operator.
+    """
+    from verify.reports.sheet import UnknownOperator, print_index, print_sheet
+
+    console = _Output()
+    try:
+        if op is None:
+            print_index(console)
+        else:
+            print_sheet(op, console)
+    except UnknownOperator as error:
+        _fail(error, WRONG_USAGE)
+
+
+if __name__ == "__main__":
+    main()
