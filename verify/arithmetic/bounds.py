@@ -98,7 +98,7 @@ class OpenSum:
             variance = np.maximum(self.squares / max(n, 1) - mean * mean, 0.0)
             spread = np.sqrt(mean * mean * n**3 / 3 + variance * n**2 / 2) if n > 2 else 0.0
             likely = LAMBDA * u * (spread + np.sqrt(self.products)) + u * np.abs(total)
-            rounding = np.minimum(rounding, likely)
+            rounding = np.fmin(rounding, likely)  # the squares may overflow where the sum does not
         return np.asarray(self.inherited + rounding)
 
 
@@ -197,7 +197,8 @@ class Bounded(NDArrayOperatorsMixin):
         return np.asarray(self.value.argmax(axis))
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> Bounded:
-        return _sum(self, axis=axis, keepdims=keepdims)
+        with np.errstate(all="ignore"):
+            return _sum(self, axis=axis, keepdims=keepdims)
 
     def max(self, axis: Any = None, keepdims: bool = False) -> Bounded:
         return _largest(self, axis=axis, keepdims=keepdims)
@@ -265,7 +266,8 @@ def _divide(a: Bounded, b: Bounded) -> Bounded:
 def _exp(a: Bounded) -> Bounded:
     """k ulp, and u |x| for the scaling of the argument by 1 / log(2) inside the function."""
     value = np.exp(a.value)
-    error = value * np.expm1(a.error)
+    # beyond 1 the sum of value and error is what counts: at -1e300 with error 1e284 the other form is 0 * inf
+    error = np.where(a.error < 1.0, value * np.expm1(np.minimum(a.error, 1.0)), np.exp(a.value + a.error))
     exact = (a.value == 0.0) & (a.error == 0.0) | np.isneginf(a.value)
     relative = a.model.unit_roundoff * (2.0 * ELEMENTARY_ULP["exp"] + np.abs(a.value))
     rounding = np.where(exact, 0.0, relative * (value + error) + a.model.underflow)
@@ -309,6 +311,13 @@ def _heaviside(a: Bounded, b: Bounded) -> Bounded:
     """A step that may have gone the other way where the error reaches the edge."""
     undecided = (np.abs(a.value) <= a.error) & (a.error > 0.0)
     return Bounded(np.heaviside(a.value, b.value), np.where(undecided, 1.0, 0.0), a.model)
+
+
+def _sign(a: Bounded) -> Bounded:
+    """-1, 0 or 1, and any of them where the error reaches 0."""
+    value = np.sign(a.value)
+    undecided = (np.abs(a.value) <= a.error) & (a.error > 0.0)
+    return Bounded(value, np.where(undecided, 1.0 + np.abs(value), 0.0), a.model)
 
 
 def _matmul(a: Bounded, b: Bounded) -> Bounded:
@@ -375,6 +384,7 @@ _RULES: dict[str, Callable[..., Bounded]] = {
     "tanh": _tanh,
     "maximum": _maximum,
     "heaviside": _heaviside,
+    "sign": _sign,
 }
 _REDUCTIONS: dict[str, Callable[..., Bounded]] = {"add": _sum, "maximum": _largest}
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
