@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import sympy
-from flint import arb
+from flint import arb, fmpq
 
 
 class NotRational(ArithmeticError):
@@ -227,7 +227,10 @@ def elementary(name: str, value: Any) -> Any:
 
 
 def _is_exact(x: Any) -> bool:
-    return isinstance(x, np.ndarray) and x.dtype == object
+    """An array of exact numbers, or a single one, as the sum of such an array is."""
+    if isinstance(x, np.ndarray):
+        return x.dtype == object
+    return isinstance(x, arb | fmpq | Series | Exponential | sympy.Basic)
 
 
 def _zero(value: Any) -> Any:
