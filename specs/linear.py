@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from specs.spec import Case, Input, Refusal, Spec
 
 
@@ -25,7 +27,7 @@ SPECS = (
                 ([[1.0, 2.0]], [[3.0, 4.0, 5.0], [6.0, 7.0, 8.0]], [0.5, 0.25, 0.125]),
                 [[15.5, 18.25, 21.125]],
             ),
-            Case("a batch of nothing", ([[]], [[]], []), [[]]),
+            Case("a batch of nothing", (np.zeros((0, 2)), [[3.0], [6.0]], [0.5]), np.zeros((0, 1))),
         ),
         refusals=(
             Refusal(

@@ -1,0 +1,49 @@
+"""Does it hold: the checks that judge any implementation against the reference.
+
+    verify.check("my_kernels.py")                           every operator that a module has: a `Report`
+    verify.gradcheck(f, vjp, inputs)                        any function with a hand-written gradient
+    verify.assert_gradients(f, vjp, inputs)                 the same, as an assertion
+
+A name is imported when it is first used: the checks need sympy and flint, `import verify` does not.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from verify.conformance.candidate import TargetError, UsageError
+    from verify.conformance.check import check
+    from verify.gradients import GradcheckReport, assert_gradients, gradcheck
+    from verify.reports import Diagnosis, Outcome, Report, Verdict, Worst
+else:
+    _HOMES = {
+        "verify.conformance.candidate": ("TargetError", "UsageError"),
+        "verify.conformance.check": ("check",),
+        "verify.gradients": ("GradcheckReport", "assert_gradients", "gradcheck"),
+        "verify.reports": ("Diagnosis", "Outcome", "Report", "Verdict", "Worst"),
+    }
+
+    def __getattr__(name):
+        for home, names in _HOMES.items():
+            if name in names:
+                value = globals()[name] = getattr(import_module(home), name)
+                return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__():
+        return sorted({*globals(), *__all__})
+
+
+__all__ = [
+    "Diagnosis",
+    "GradcheckReport",
+    "Outcome",
+    "Report",
+    "TargetError",
+    "UsageError",
+    "Verdict",
+    "Worst",
+    "assert_gradients",
+    "check",
+    "gradcheck",
+]

@@ -100,7 +100,9 @@ def _sections(spec: Spec, *, unicode: bool) -> Iterator[tuple[str, Sequence[Rend
         rows = [("value" if f.value else "gradient", f"{f.name} ({f.used_by})") for f in spec.forms]
         yield "forms: other ways to compute the same, covered by the error bound", [_grid(rows)]
     if spec.cases:
-        rows = [(c.why, f"{_example(spec, c.inputs, c.settings)}: {c.expected}") for c in spec.cases]
+        rows = [
+            (c.why, f"{_example(spec, c.inputs, c.settings)}: {_written(c.expected)}") for c in spec.cases
+        ]
         yield "special cases", [_grid(rows)]
     if spec.refusals:
         rows = [(r.why, _example(spec, r.inputs, r.settings)) for r in spec.refusals]
@@ -158,7 +160,12 @@ def _listed(values: Sequence[float]) -> str:
 
 def _example(spec: Spec, inputs: Sequence[Any], settings: Mapping[str, Any] | None) -> str:
     arguments = {item.name: x for item, x in zip(spec.inputs, inputs, strict=True)} | dict(settings or {})
-    return ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+    return ", ".join(f"{name}={_written(value)}" for name, value in arguments.items())
+
+
+def _written(value: Any) -> str:
+    """A value as it is written in a specification: in lists, and as an array where lists have no such shape."""
+    return f"empty {value.shape}" if isinstance(value, np.ndarray) else repr(value)
 
 
 # ------------------------------------------------------------------------------------------- error bound
