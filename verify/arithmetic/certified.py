@@ -55,7 +55,7 @@ class Rounded(NamedTuple):
 
     @property
     def value(self) -> float:
-        """As a float64, which holds the numbers of every format; 2^(emax + 1) for what is stored as infinity."""
+        """As a float64, which holds the numbers of every format; 2^(emax + 1) is stored as infinity."""
         with np.errstate(over="ignore"):
             return float(np.ldexp(float(self.multiple), self.exponent))
 
