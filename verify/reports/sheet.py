@@ -164,7 +164,7 @@ def _example(spec: Spec, inputs: Sequence[Any], settings: Mapping[str, Any] | No
 
 
 def _written(value: Any) -> str:
-    """A value as it is written in a specification: in lists, and as an array where lists have no such shape."""
+    """A value as a specification writes it: in lists, or as an array where lists have no such shape."""
     return f"empty {value.shape}" if isinstance(value, np.ndarray) else repr(value)
 
 
