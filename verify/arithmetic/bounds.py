@@ -258,8 +258,9 @@ def _divide(a: Bounded, b: Bounded) -> Bounded:
     zero = (a.value == 0.0) & (a.error == 0.0)
     error = (a.error + np.where(zero, 0.0, np.abs(quotient)) * b.error) / distance
     error = np.where(distance > 0.0, error, np.where(b.error == 0.0, 0.0, np.inf))
-    exact = zero | (_is_power_of_two(b) & (np.abs(b.value) <= 1.0))
-    rounding = a.model.unit_roundoff * (np.abs(quotient) + error) * ~_is_power_of_two(b)
+    scaled = _is_power_of_two(b)
+    exact = zero | (scaled & (np.abs(b.value) <= 1.0))
+    rounding = np.where(scaled, 0.0, a.model.unit_roundoff * (np.abs(quotient) + error))
     return Bounded(quotient, error + np.where(exact, 0.0, rounding + a.model.underflow), a.model)
 
 

@@ -1,0 +1,224 @@
+"""Rounding bounds: they hold for honest code of any order, and they are tight enough to convict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refnet import OPS
+from specs import SPECS, Spec
+from verify.arithmetic.bounds import Bounded, ErrorBound, RoundingModel, in_model, value_bound, vjp_bounds
+from verify.arithmetic.certified import certify, certify_vjp
+from verify.arithmetic.formats import (
+    FLOAT32,
+    FLOAT64,
+    FORMATS,
+    Format,
+    Truth,
+    Values,
+    error_in_ulp,
+    ulp_exponents,
+)
+from verify.conformance.plan import draw
+from verify.laws.examples import Example
+
+EXACT = RoundingModel(0.0, 0.0, statistical=False, fmt=FLOAT64)
+"""A model in which no operation rounds: what is left is how errors of the operands are passed on."""
+
+
+def excess(got: Values, truth: Truth, bound: ErrorBound, fmt: Format) -> float:
+    """The largest error as a multiple of its deterministic bound; 0 where correctly rounded."""
+    with np.errstate(all="ignore"):
+        error = error_in_ulp(got, truth, fmt)
+        absolute = error * np.ldexp(1.0, ulp_exponents(truth, fmt))
+        ratios = np.where(error <= 0.5, 0.0, absolute / bound.deterministic)
+    return float(ratios.max(initial=0.0))
+
+
+def grants_flush(fmt: Format) -> bool:
+    return fmt.name != "float16"
+
+
+# ---------------------------------------------------------------------------------- the operators of refnet
+
+
+@pytest.mark.parametrize("fmt", FORMATS.values(), ids=FORMATS)
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_the_bounds_cover_the_reference(spec: Spec, fmt: Format) -> None:
+    op, decided = OPS[spec.name], 0
+    for number in range(16):
+        example = draw(spec, fmt, number, seed=0)
+        x, dy, settings = example.inputs, example.dy, example.settings
+        truth = certify(spec.definition, x, fmt, settings)
+        bound = value_bound(op, spec, x, settings, fmt, flush_to_zero=grants_flush(fmt))
+        assert excess(np.asarray(op(*x, **settings)), truth, bound, fmt) <= 1.0
+        truths = certify_vjp(spec.definition, x, spec.differentiable, dy, fmt, settings)
+        bounds = vjp_bounds(op, spec, dy, x, settings, fmt, flush_to_zero=grants_flush(fmt))
+        for got, due, granted in zip(op.vjp(dy, *x, **settings), truths, bounds, strict=True):
+            assert excess(np.asarray(got), due, granted, fmt) <= 1.0
+            decided += int(np.isfinite(granted.deterministic).sum())
+    assert decided > 100
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_the_reference_computes_the_same_on_numbers_with_bounds(spec: Spec) -> None:
+    """The bound is of the code that runs: every bit of the value is that of the plain computation."""
+    model = RoundingModel.of(FLOAT64, statistical=True, flush_to_zero=False)
+    for number in range(8):
+        example = draw(spec, FLOAT64, number, seed=1)
+        with np.errstate(all="ignore"):
+            plain, _ = OPS[spec.name].forward(*example.inputs, **example.settings)
+            carried: Any = OPS[spec.name].forward(*in_model(example.inputs, model), **example.settings)[0]
+        assert np.array_equal(np.asarray(plain), carried.value, equal_nan=True)
+
+
+# ------------------------------------------------------------------------------------------ orders of a sum
+
+
+def _sequential(terms: Values) -> Any:
+    total = terms.dtype.type(0)
+    for term in terms:
+        total = total + term
+    return total
+
+
+def _pairwise(terms: Values) -> Any:
+    half = len(terms) // 2
+    return terms[0] if len(terms) == 1 else _pairwise(terms[:half]) + _pairwise(terms[half:])
+
+
+ORDERS: Mapping[str, Callable[[Values, Any], Any]] = {
+    "forwards": lambda terms, bias: _sequential(terms) + bias,
+    "backwards": lambda terms, bias: _sequential(terms[::-1]) + bias,
+    "bias first": lambda terms, bias: _sequential(np.concatenate([[bias], terms])),
+    "pairwise": lambda terms, bias: _pairwise(terms) + bias,
+    "smallest first": lambda terms, bias: _sequential(terms[np.argsort(np.abs(terms))]) + bias,
+    "largest first": lambda terms, bias: _sequential(terms[np.argsort(-np.abs(terms))]) + bias,
+    "in float64": lambda terms, bias: np.float32(math.fsum([*terms.astype(np.float64), float(bias)])),
+}
+
+
+def linear_case(k: int, seed: int) -> Example:
+    rng = np.random.default_rng((k, seed))
+    offset = 3.0 if seed % 2 else 0.0  # sums that grow, and sums that wander
+    shapes = ((1, k), (k, 1), (1,))
+    x, w, b = ((rng.standard_normal(shape) + offset).astype(np.float32) for shape in shapes)
+    return Example((x, w, b), {}, np.ones((1, 1), np.float32), "normal")
+
+
+def judged(k: int, seed: int) -> tuple[Example, Truth, ErrorBound]:
+    spec, example = SPECS["linear"], linear_case(k, seed)
+    truth = certify(spec.definition, example.inputs, FLOAT32, {})
+    bound = value_bound(OPS["linear"], spec, example.inputs, {}, FLOAT32, flush_to_zero=True)
+    return example, truth, bound
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("k", [2, 17, 256])
+def test_every_order_of_a_sum_is_granted(order: str, k: int) -> None:
+    for seed in range(10):
+        example, truth, bound = judged(k, seed)
+        x, w, b = example.inputs
+        got = np.asarray(ORDERS[order](x[0] * w[:, 0], b[0]), np.float32).reshape(1, 1)
+        assert excess(got, truth, ErrorBound(bound.statistical, bound.statistical), FLOAT32) <= 1.0
+
+
+def _in_float16(x: Values, w: Values, b: Values) -> Values:
+    return np.asarray(x.astype(np.float16).astype(np.float32) @ w.astype(np.float16).astype(np.float32) + b)
+
+
+SLOPPY: Mapping[str, Callable[..., Values]] = {
+    "inputs rounded to float16": _in_float16,
+    "one term left out": lambda x, w, b: np.asarray(x[:, 1:] @ w[1:] + b),
+    "no bias": lambda x, w, b: np.asarray(x @ w),
+    "result rounded to float16": lambda x, w, b: (x @ w + b).astype(np.float16).astype(np.float32),
+    "a constant error of 1e-5": lambda x, w, b: (x @ w + b) * np.float32(1 + 1e-5),
+}
+
+
+@pytest.mark.parametrize("sloppy", SLOPPY)
+def test_sloppy_sums_are_convicted(sloppy: str) -> None:
+    convicted = 0
+    for seed in range(10):
+        example, truth, bound = judged(17, seed)
+        convicted += excess(SLOPPY[sloppy](*example.inputs), truth, bound, FLOAT32) > 1.0
+    assert convicted >= 8
+
+
+def test_the_statistical_bound_of_a_long_sum_is_far_below_the_deterministic_one() -> None:
+    _, _, bound = judged(4096, seed=0)
+    assert 0 < bound.statistical.max() < bound.deterministic.max() / 20
+
+
+# ------------------------------------------------------------------------------------------------ the rules
+
+OPERANDS = st.floats(-30, 30).filter(lambda v: abs(v) > 1e-3)
+RULES: Mapping[str, Callable[[Any, Any], Any]] = {
+    "add": lambda a, b: a + b,
+    "subtract": lambda a, b: a - b,
+    "multiply": lambda a, b: a * b,
+    "divide": lambda a, b: a / b,
+    "exp": lambda a, b: np.exp(a),
+    "log": lambda a, b: np.log(np.abs(a)),
+    "log1p": lambda a, b: np.log1p(np.abs(a)),
+    "tanh": lambda a, b: np.tanh(a),
+    "maximum": lambda a, b: np.maximum(a, b),
+    "negative": lambda a, b: -a,
+    "heaviside": lambda a, b: np.heaviside(a, 0.0),
+    "matmul": lambda a, b: a[None] @ b[:, None],
+    "sum": lambda a, b: np.add.reduce(a, axis=-1, keepdims=True),
+    "largest": lambda a, b: np.maximum.reduce(a, axis=-1, keepdims=True),
+}
+
+
+def passed_on(rule: str, error_of: Callable[[Bounded], Any], data: st.DataObject) -> bool:
+    """Whether the bound covers what operands moved within their errors do to the result."""
+    vectors = st.lists(OPERANDS, min_size=3, max_size=3).map(np.array)
+    a, b = data.draw(vectors), data.draw(vectors)
+    relative = data.draw(st.sampled_from((0.0, 1e-6, 1e-3, 0.1)))
+    errors = relative * np.abs(a), relative * np.abs(b)
+    result = RULES[rule](Bounded(a, errors[0], EXACT), Bounded(b, errors[1], EXACT))
+    covered = True
+    for signs in np.ndindex(3, 3):
+        for turn in (1.0, np.array([1.0, -1.0, 1.0])):
+            moved = a + (signs[0] - 1) * turn * errors[0], b + (signs[1] - 1) * turn * errors[1]
+            distance = np.abs(RULES[rule](*moved) - result.value)
+            # float64 rounds the moved operands and the result itself
+            slack = 2.0**-48 * (1.0 + np.abs(result.value))
+            covered &= bool((distance <= error_of(result) + slack).all())
+    return covered
+
+
+@pytest.mark.parametrize("rule", RULES)
+@given(data=st.data())
+def test_errors_of_the_operands_are_passed_on(rule: str, data: st.DataObject) -> None:
+    assert passed_on(rule, lambda result: result.error, data)
+
+
+@pytest.mark.parametrize("rule", sorted(set(RULES) - {"heaviside"}))
+def test_half_the_error_would_not_cover(rule: str) -> None:
+    def refuted(data: st.DataObject) -> None:
+        assert passed_on(rule, lambda result: result.error / 2.5, data)
+
+    with pytest.raises(AssertionError):
+        given(data=st.data())(refuted)()
+
+
+def test_a_division_by_what_may_be_zero_is_undecided() -> None:
+    with np.errstate(all="ignore"):
+        quotient: Any = Bounded([1.0], 0.0, EXACT) / Bounded([1e-3], 2e-3, EXACT)
+    assert np.isinf(quotient.error)
+
+
+def test_a_constant_costs_what_the_format_loses_of_it() -> None:
+    model = RoundingModel.of(FLOAT32, statistical=False, flush_to_zero=False)
+    x: Any = Bounded([1.0], 0.0, model)
+    assert (x * 0.5).error == 0.0
+    assert (x * 0.1).error >= abs(float(np.float32(0.1)) - 0.1)
+    assert (x * 0.1).error > (x * float(np.float32(0.1))).error
