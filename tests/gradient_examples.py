@@ -127,7 +127,7 @@ def _part(g: Array, index: Any, value: float) -> Array:
     return g
 
 
-def linear_with(dx: bool = True, dw: bool = True, **changes: Callable[..., Array]) -> Vjp:
+def linear_with(**changes: Callable[..., Array]) -> Vjp:
     """The vjp of `linear` with some gradients replaced by functions of (dy, x, w, b)."""
 
     def vjp(*args: Array) -> tuple[Array, ...]:
@@ -183,7 +183,11 @@ MISTAKES: dict[str, tuple[str, Vjp, str]] = {
     "bias not summed": ("linear", linear_with(db=lambda dy, x, w, b: dy), "missing sum over axes (0,)"),
     "bias of the mean": ("linear", linear_with(db=lambda dy, x, w, b: dy.mean(0)), "factor"),
     "bias of one row": ("linear", linear_with(db=lambda dy, x, w, b: dy[0].copy()), ""),
-    "no mean": ("layer_norm", _layer_norm_without("mean"), "missing sum or mean: the error is the same along axis 1"),
+    "no mean": (
+        "layer_norm",
+        _layer_norm_without("mean"),
+        "missing sum or mean: the error is the same along axis 1",
+    ),
     "no projection": ("layer_norm", _layer_norm_without("projection"), ""),
     "no sigma": ("layer_norm", _layer_norm_without("sigma"), "the same along axis 1"),
     "no gamma": ("layer_norm", _layer_norm_without("gamma"), ""),

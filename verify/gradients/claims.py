@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,11 +18,18 @@ NEIGHBOURS equal problems, see `rounding_error`. For normally distributed errors
 that |z_0| > 4 max |z_i| is about E[(0.8 |z_0| / 4)^8] = 0.2^8 * 105 = 3e-4; a false alarm needs twice that
 error, 0.1^8 * 105 = 1e-6, on top of both numerical bars."""
 
+ROUNDINGS = 4
+"""Last places of its largest element that a gradient may be off by: claims of 1e-180 beside it are zeros."""
+
+COTANGENT_BITS = 22
+"""Random bits of an element of a cotangent: a float32 has room for them. float16 has room for 9."""
+
 
 def random_cotangent(rng: np.random.Generator, y: Array) -> Array:
-    """Random signs and magnitudes in [1, 2), multiples of 1/64: the sum of two is exact in every format."""
+    """Random signs and magnitudes in [1, 2), with so many bits that the sum of two is exact in y's format."""
+    bits = min(COTANGENT_BITS, int(np.finfo(y.dtype).nmant) - 1)
     sign = rng.choice([-1.0, 1.0], size=y.shape)
-    return np.asarray(sign * (1 + rng.integers(0, 64, size=y.shape) / 64), dtype=y.dtype)
+    return np.asarray(sign * (1 + np.ldexp(rng.integers(0, 1 << bits, size=y.shape), -bits)), dtype=y.dtype)
 
 
 def rounding_error(
@@ -30,7 +38,8 @@ def rounding_error(
     """The rounding error of a claimed gradient, measured: how it changes with the last bits of its arguments.
 
     Every argument is moved by one ulp up or down. A stable algorithm returns the exact gradient of such a
-    neighbour, and an unstable one shows its own rounding errors, which are new for every neighbour.
+    neighbour, and an unstable one shows its own rounding errors, which are new for every neighbour. A
+    computation in a format less precise than its arguments gets no allowance: it does not see the change.
     """
     changes = [np.zeros(g.shape) for g in claim]
     for _ in range(NEIGHBOURS):
@@ -39,8 +48,13 @@ def rounding_error(
         for change, g, g0 in zip(changes, moved, claim, strict=True):
             with np.errstate(all="ignore"):
                 np.fmax(change, abs(np.asarray(g, np.float64) - np.asarray(g0, np.float64)), out=change)
+    info = np.finfo(candidate.dtype)
+    floors = []
+    for g in claim:
+        largest = float(abs(g).max(initial=0.0, where=np.isfinite(g)))
+        floors.append(ROUNDINGS / 2 * (float(info.eps) * largest + float(info.smallest_subnormal)))
     # a change of inf (the neighbour overflows) leaves the element undecided
-    return [SPREAD * change for change in changes]
+    return [SPREAD * change + floor for change, floor in zip(changes, floors, strict=True)]
 
 
 def _neighbour(rng: np.random.Generator, x: Array) -> Array:
@@ -53,17 +67,22 @@ def _neighbour(rng: np.random.Generator, x: Array) -> Array:
 
 def require_linear(
     candidate: Candidate,
-    a: Cotangent,
-    b: Cotangent,
+    pair: tuple[Cotangent, Cotangent],
     claims: Sequence[Sequence[Array]],
     rounding: Sequence[Sequence[Floats]],
+    unseen: Sequence[Floats],
     rng: np.random.Generator,
 ) -> None:
     """A vjp is linear in its cotangent; powers of two commute with rounding, so they must be exact.
 
+    `claims` and their `rounding` errors belong to the two cotangents of `pair`; `unseen` are the errors of
+    their sum, for each input, that numerical derivatives cannot see. A sum may depart from linearity by as
+    much: softmax at (110, 0) ends in dy - sum(dy y), two numbers that agree in all digits for some dy.
+
     Raises:
         ContractError: it is not.
     """
+    a, b = pair
     zero = candidate.gradients(tuple(np.zeros_like(v) for v in a))
     for position, g, g_a in zip(candidate.positions, zero, claims[0], strict=True):
         if (np.isfinite(g_a) & (g != 0)).any():
@@ -76,24 +95,22 @@ def require_linear(
         for position, g, g_a in zip(candidate.positions, scaled, claims[0], strict=True):
             with np.errstate(all="ignore"):
                 expected = np.ldexp(g_a, power)
-            # below the smallest normal number, and at infinity, bits are lost
-            exact = np.isfinite(expected) & (
-                np.minimum(abs(expected), abs(g_a)) > 8 * np.finfo(g_a.dtype).tiny
-            )
+            # Bits are lost at infinity and below the smallest normal number t; an element above sqrt(t) has
+            # met no such number, unless that was multiplied by more than 1 / sqrt(t) afterwards.
+            smallest = math.sqrt(np.finfo(g_a.dtype).tiny)
+            exact = np.isfinite(expected) & (np.minimum(abs(expected), abs(g_a)) > smallest)
             if (exact & (g != expected)).any():
                 raise ContractError(
                     f"vjp(2^{power} dy) is not 2^{power} vjp(dy) for input {position}",
                     ("not linear in the cotangent: used twice, clipped, or combined with a constant",),
                 )
-    total = tuple(v + w for v, w in zip(a, b, strict=True))
-    claim = candidate.gradients(total)
-    own = rounding_error(candidate, total, claim, rng)
+    both = tuple(v + w for v, w in zip(a, b, strict=True))
+    claim = candidate.gradients(both)
+    own = rounding_error(candidate, both, claim, rng)
     for order, position in enumerate(candidate.positions):
         g, g_a, g_b = (np.asarray(c[order], np.float64) for c in (claim, claims[0], claims[1]))
-        u = float(np.finfo(claim[order].dtype).eps) / 2
-        largest = max((float(np.max(abs(part), initial=0.0)) for part in (g, g_a, g_b)), default=0.0)
+        bar = own[order] + rounding[0][order] + rounding[1][order] + unseen[order]
         with np.errstate(all="ignore"):
-            bar = own[order] + rounding[0][order] + rounding[1][order] + 12 * u * largest  # 4 u for each
             if (abs(g - g_a - g_b) > bar).any():
                 raise ContractError(
                     f"vjp(a + b) is not vjp(a) + vjp(b) for input {position}",

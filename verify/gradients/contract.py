@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from verify.gradients.diagnosis import explain_shape
-from verify.gradients.numerical import Array, Function, as_tuple, is_floating
+from verify.gradients.numerical import Array, Function, as_output, as_tuple, coarsest, is_floating
 
 Cotangent = tuple[Array, ...]
 
@@ -28,6 +28,7 @@ class Candidate:
     f: Function
     vjp: Function
     points: tuple[Array, ...]
+    outputs: tuple[Array, ...] = ()
     many: bool = False
     """f returns a tuple, and so dy is one."""
 
@@ -36,18 +37,26 @@ class Candidate:
         """The inputs that have a gradient: the floating ones."""
         return tuple(position for position, x in enumerate(self.points) if is_floating(x))
 
-    def outputs(self) -> tuple[tuple[Array, ...], bool]:
-        """The outputs of f, and whether they came as a tuple.
+    @property
+    def dtype(self) -> np.dtype[np.floating]:
+        """The least precise dtype that f or vjp may have computed in."""
+        return coarsest([*self.points, *self.outputs])
+
+    def evaluated(self) -> Candidate:
+        """The candidate with the outputs of f.
 
         Raises:
             ContractError: f raises, modifies an input, is random, or returns something other than floats.
         """
         results = [_call("f", self.f, self.points, self.points) for _ in range(2)]
-        first, second = (tuple(_output(y) for y in as_tuple(result)) for result in results)
+        try:
+            first, second = (tuple(as_output(y) for y in as_tuple(result)) for result in results)
+        except TypeError as error:
+            raise ContractError(str(error)) from error
         _require_equal("f", first, second)
         if not first:
             raise ContractError("f returns an empty tuple; required: at least one array")
-        return first, isinstance(results[0], tuple | list)
+        return replace(self, outputs=first, many=isinstance(results[0], tuple | list))
 
     def gradients(
         self, dy: Cotangent, points: tuple[Array, ...] | None = None, numerical: Sequence[Array] | None = None
@@ -101,12 +110,13 @@ def _call(
     if name == "vjp":
         # f may return an input (the identity); a gradient that is one would change the parameter when scaled
         for position, x in enumerate(copies[len(args) - len(points) :]):
-            for g in as_tuple(result):
-                if isinstance(g, np.ndarray) and isinstance(x, np.ndarray) and np.shares_memory(g, x):
-                    raise ContractError(
-                        f"a gradient shares its memory with input {position}: to scale it changes the input",
-                        ("the input itself is returned as a gradient",),
-                    )
+            if any(
+                isinstance(part, np.ndarray) and np.may_share_memory(part, x) for part in as_tuple(result)
+            ):
+                raise ContractError(
+                    f"a gradient shares its memory with input {position}: to scale it changes the input",
+                    ("the input itself is returned as a gradient",),
+                )
     return result
 
 
@@ -130,15 +140,6 @@ def _require_equal(name: str, first: Sequence[Array], second: Sequence[Array]) -
             f"{name} returns different results for equal arguments: it is random or keeps state. Pass "
             "the random numbers (a dropout mask) as an input, and the state as input and output"
         )
-
-
-def _output(y: object) -> Array:
-    if not isinstance(y, np.ndarray | np.floating | float):
-        raise ContractError(f"f returns a {type(y).__name__}; required: a floating array, or a tuple of them")
-    array = np.array(y)
-    if not is_floating(array):
-        raise ContractError(f"f returns dtype {array.dtype}; required: a floating dtype")
-    return array
 
 
 def require_deterministic(candidate: Candidate, dy: Cotangent, gradients: Sequence[Array]) -> None:

@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from verify.gradients.ladder import Bools, Floats
 
 
-def diagnose(claimed: Floats, numerical: Floats, bar: Floats, failing: Bools) -> tuple[str, ...]:
+def diagnose(
+    claimed: Floats, numerical: Floats, bar: Floats, failing: Bools, sizes: Mapping[int, str]
+) -> tuple[str, ...]:
     """The hypotheses that hold for one input; empty if none does.
 
     A hypothesis maps the numerical gradient to what a mistaken vjp would have returned, and holds when
     every element that is resolved lies within the (mapped) bar of the claim. As the bars are far below the
-    gradients, a hypothesis does not hold by chance.
+    gradients, a hypothesis does not hold by chance. `sizes` names the sizes of axes that a sum or a mean
+    may have been taken over.
     """
-    known = np.isfinite(numerical) & np.isfinite(bar)
     if not np.isfinite(claimed).all():
         return ("the gradient is not finite",)
     if not claimed.any():
         return ("the gradient is zero everywhere: detached, masked, or never written",)
-    found = [*_factor(claimed, numerical, bar, known)]
+    known = np.isfinite(numerical) & np.isfinite(bar)
+    found = [*_factor(claimed, numerical, bar, known, {claimed.size: "N", **sizes})] or _confined(failing)
     if not found and known.all():
         found = [*_rearranged(claimed, numerical, bar), *_missing_terms(claimed, numerical, bar)]
-    where = np.argwhere(failing)
-    if not found and len(where) == 1 and failing.size > 1:
-        found.append(f"one element only: {tuple(map(int, where[0]))}")
-    elif not found and len(where) < failing.size:
-        found += _slices(failing)
     return tuple(found)
 
 
@@ -56,7 +54,9 @@ def _subsets(ndim: int) -> Iterator[tuple[int, ...]]:
     )
 
 
-def _factor(claimed: Floats, numerical: Floats, bar: Floats, known: Bools) -> Iterator[str]:
+def _factor(
+    claimed: Floats, numerical: Floats, bar: Floats, known: Bools, sizes: Mapping[int, str]
+) -> Iterator[str]:
     """One factor c for all elements; c is known to within the relative bar of the largest of them."""
     a, n, b = claimed[known], numerical[known], bar[known]
     if not n.any():
@@ -69,7 +69,6 @@ def _factor(claimed: Floats, numerical: Floats, bar: Floats, known: Bools) -> It
     if not (abs(a - c * n) <= (1 + abs(c)) * (b + relative * abs(n))).all():
         return
     names = {"1": 1.0, "2": 2.0, "1/2": 0.5}
-    sizes = {claimed.size: "N", **{size: f"axis {axis}" for axis, size in enumerate(claimed.shape)}}
     for size, name in sizes.items():
         if size > 2:
             names |= {f"{size} ({name})": float(size), f"1/{size} ({name})": 1 / size}
@@ -114,12 +113,14 @@ def _missing_terms(claimed: Floats, numerical: Floats, bar: Floats) -> Iterator[
                 yield f"a factor that is the same along axis {axis}"
 
 
-def _slices(failing: Bools) -> list[str]:
-    """Failures that fill a few slices of one axis and nothing else."""
+def _confined(failing: Bools) -> list[str]:
+    """Failures that are one element, or fill a few slices of an axis and nothing else."""
+    where = np.argwhere(failing)
+    if len(where) == 1 < failing.size:
+        return [f"one element only: {tuple(map(int, where[0]))}"]
     found = []
     for axis in range(failing.ndim):
-        others = tuple(a for a in range(failing.ndim) if a != axis)
-        touched = np.flatnonzero(failing.any(axis=others))
+        touched = np.unique(where[:, axis])
         if len(touched) <= failing.shape[axis] // 2:
             found.append(f"only at {touched[:5].tolist()} of axis {axis}")
     return found

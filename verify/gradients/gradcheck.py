@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,9 +16,9 @@ from verify.gradients.ladder import Bools, Floats
 from verify.gradients.numerical import (
     Array,
     Function,
+    as_points,
     flatten,
     numerical_vjps,
-    snap,
     unit_roundoff,
 )
 from verify.gradients.report import Element, GradcheckReport, Verdict
@@ -43,6 +42,14 @@ class Comparison(NamedTuple):
     """For each cotangent: no element is distinguishable from 0."""
 
 
+class Evidence(NamedTuple):
+    """What a check has seen: the comparison of every floating input, and a broken law of all vjps."""
+
+    comparisons: list[Comparison]
+    unit_roundoff: float
+    nonlinear: ContractError | None = None
+
+
 def gradcheck(
     f: Function, vjp: Function, inputs: Sequence[npt.ArrayLike], *, seed: int = 0
 ) -> GradcheckReport:
@@ -53,18 +60,18 @@ def gradcheck(
     a tuple when f returns one. Integer inputs have no gradient. The point is `inputs` with the two lowest
     bits of every float cleared (see `snap`).
 
-    Checked without any derivative: number, type, shape and dtype of the gradients, arguments left unmodified,
-    no gradient in the memory of an input, the same bits from equal calls, 0 for dy = 0,
-    `vjp(2^p dy) = 2^p vjp(dy)` and `vjp(a + b) = vjp(a) + vjp(b)`. Then every element of every gradient, for two random
-    cotangents (and one for each output, if there are several, so that none is drowned by another). No
+    Checked without any derivative: number, type, shape and dtype of the gradients, arguments left
+    unmodified, no gradient in the memory of an input, the same bits from equal calls, 0 for dy = 0,
+    `vjp(2^p dy) = 2^p vjp(dy)` and `vjp(a + b) = vjp(a) + vjp(b)`. Then every element of every gradient,
+    for two random cotangents (and one for each output, if there are several, so that none is drowned). No
     cotangent is constant, and none has an element near 0: softmax and layer norm have gradient 0 for a
     constant one, and an element of the Jacobian that is wrong by e shows in the gradient with at least e.
 
     Verdicts:
         fail: a contract is broken, or a claim lies outside the numerical bars of two ladders without a
             common step by more than both bars, the disagreement of the ladders and twice the rounding
-            error of the claim; for a kink, outside the interval of the one-sided derivatives by as much. A claim that
-            is not finite where the derivative is fails.
+            error of the claim; for a kink, outside the interval of the one-sided derivatives by as much.
+            A claim that is not finite where the derivative is fails.
         pass: every element lies within its bar, and `resolution` <= sqrt(u), u the unit roundoff of the
             least precise array. That is half of the digits: what the best forward difference could reach,
             and far below what an error of a formula does to the element that it hits. Elements on a kink
@@ -73,12 +80,12 @@ def gradcheck(
         inconclusive: everything else, with the reason: noise, domain edge, mostly kinks, too low a
             resolution, or a check without content (no elements, or every gradient 0 at this point).
     """
-    candidate = Candidate(f, vjp, tuple(snap(np.asarray(x)) for x in inputs))
+    candidate = Candidate(f, vjp, as_points(inputs))
     try:
-        comparisons, u = _compare(candidate, seed)
+        evidence = _compare(candidate, seed)
     except ContractError as broken:
         return GradcheckReport("fail", str(broken), seed, diagnosis=broken.diagnosis)
-    return _judge(candidate, comparisons, u, seed)
+    return _judge(candidate, evidence, seed)
 
 
 def assert_gradients(f: Function, vjp: Function, inputs: Sequence[npt.ArrayLike], *, seed: int = 0) -> None:
@@ -92,14 +99,17 @@ def assert_gradients(f: Function, vjp: Function, inputs: Sequence[npt.ArrayLike]
         raise AssertionError(str(report))
 
 
-def _compare(candidate: Candidate, seed: int) -> tuple[list[Comparison], float]:
-    """The comparisons of all floating inputs, and the unit roundoff of the least precise array."""
-    points = candidate.points
-    outputs, many = candidate.outputs()
-    candidate = replace(candidate, many=many)
-    u = unit_roundoff([*points, *outputs])
+def _compare(candidate: Candidate, seed: int) -> Evidence:
+    """Compare all floating inputs.
+
+    Raises:
+        ContractError: f or vjp breaks its contract, in more than linearity.
+    """
+    candidate = candidate.evaluated()
+    points, outputs = candidate.points, candidate.outputs
+    u = unit_roundoff(candidate.dtype)
     if not candidate.positions:
-        return [], u
+        return Evidence([], u)
     rng = np.random.default_rng(seed)
     a, b = (tuple(random_cotangent(rng, y) for y in outputs) for _ in range(2))
     cotangents = [a, b]
@@ -115,7 +125,12 @@ def _compare(candidate: Candidate, seed: int) -> tuple[list[Comparison], float]:
     rounding = [
         rounding_error(candidate, dy, claim, rng) for dy, claim in zip(cotangents, claims, strict=True)
     ]
-    require_linear(candidate, a, b, claims, rounding, rng)
+    unseen = [np.where(reason == "kink", 0.0, error)[:2].sum(axis=0) for _, error, reason in estimates]
+    nonlinear: ContractError | None = None
+    try:
+        require_linear(candidate, (a, b), claims, rounding, unseen, rng)
+    except ContractError as broken:  # the numbers say more about it
+        nonlinear = broken
 
     natural = abs(dys) @ np.nan_to_num(abs(flatten(outputs)), posinf=0.0)
     comparisons = []
@@ -123,10 +138,8 @@ def _compare(candidate: Candidate, seed: int) -> tuple[list[Comparison], float]:
         zip(candidate.positions, estimates, strict=True)
     ):
         claimed = np.stack([np.asarray(c[order], dtype=np.float64) for c in claims])
-        own = np.stack([r[order] for r in rounding])
         scale, zero = _scale(points[position], value, error, natural)
-        # the last place of the largest element: claims of 1e-180 beside it, or beside nothing, are zeros
-        own = own + 4 * u * scale.reshape(-1, *[1] * points[position].ndim)
+        own = np.stack([r[order] for r in rounding])
         failing, doubted = _confirm(candidate, position, dys, claimed, value, error, own)
         bar = error + own
         with np.errstate(all="ignore"):
@@ -136,7 +149,7 @@ def _compare(candidate: Candidate, seed: int) -> tuple[list[Comparison], float]:
         comparisons.append(
             Comparison(position, claimed, value, bar, ratio, reason, failing, doubted, scale, zero)
         )
-    return comparisons, u
+    return Evidence(comparisons, u, nonlinear)
 
 
 def _scale(x: Array, value: Floats, error: Floats, natural: Floats) -> tuple[Floats, Bools]:
@@ -148,8 +161,9 @@ def _scale(x: Array, value: Floats, error: Floats, natural: Floats) -> tuple[Flo
     rows = (len(value), -1)
     value, error = np.nan_to_num(value).reshape(rows), error.reshape(rows)
     zero: Bools = np.all(abs(value) <= error, axis=1)
-    size = float(np.max(abs(x), initial=0.0)) or 1.0
-    fallback = np.where(natural > 0, natural / size, 1.0)
+    size = float(np.max(abs(x), initial=0.0, where=np.isfinite(x))) or 1.0
+    with np.errstate(over="ignore"):
+        fallback = np.where(natural > 0, natural / size, 1.0)
     return np.where(zero, fallback, abs(value).max(axis=1, initial=0.0)), zero
 
 
@@ -179,68 +193,84 @@ def _confirm(
     return failing, outside & ~failing
 
 
-def _judge(candidate: Candidate, comparisons: Sequence[Comparison], u: float, seed: int) -> GradcheckReport:
+def _judge(candidate: Candidate, evidence: Evidence, seed: int) -> GradcheckReport:
+    comparisons = evidence.comparisons
     elements = sum(c.claimed[0].size for c in comparisons)
     if not elements:
         return GradcheckReport("inconclusive", "vacuous: no floating element to differentiate by", seed)
-    failing = sum(int(c.failing.any(axis=0).sum()) for c in comparisons)
-    undecided = [((c.reason != "") | c.doubted).any(axis=0) & ~c.failing.any(axis=0) for c in comparisons]
+    failing = [_any(c.failing) for c in comparisons]
+    undecided = [
+        _any((c.reason != "") | c.doubted) & ~fails for c, fails in zip(comparisons, failing, strict=True)
+    ]
     resolution = max(map(_resolution, comparisons))
+    verdict, reason = _verdict(evidence, undecided, resolution)
+    broken = evidence.nonlinear.diagnosis if evidence.nonlinear else ()
     top = sorted(
-        (e for c in comparisons for e in _elements(candidate, c)), key=lambda e: e.ratio, reverse=True
+        (element for c in comparisons for element in _elements(candidate, c)),
+        key=lambda element: element.ratio,
+        reverse=True,
     )[:TOP]
-    diagnosis: tuple[str, ...] = ()
-    for c in comparisons:
-        if c.failing.any():
-            row = int(np.argmax(c.failing.reshape(len(c.failing), -1).any(axis=1)))
-            found = diagnose(c.claimed[row], c.numerical[row], c.bar[row], c.failing.any(axis=0))
-            diagnosis += tuple(f"input {c.position}: {text}" for text in found)
-    verdict, reason = _verdict(comparisons, undecided, resolution, failing, math.sqrt(u))
     return GradcheckReport(
         verdict,
         reason,
         seed,
         resolution,
         elements,
-        failing,
-        sum(int(u.sum()) for u in undecided),
+        sum(int(fails.sum()) for fails in failing),
+        sum(int(unknown.sum()) for unknown in undecided),
         top[0] if top else None,
         tuple(top),
-        diagnosis,
+        broken + tuple(text for c in comparisons for text in _diagnose(candidate, c)),
     )
 
 
-def _verdict(
-    comparisons: Sequence[Comparison],
-    undecided: Sequence[Bools],
-    resolution: float,
-    failing: int,
-    sufficient: float,
-) -> tuple[Verdict, str]:
-    if failing:
+def _any(elements: Bools) -> Bools:
+    """Whether it holds for some cotangent."""
+    return np.asarray(elements.any(axis=0))
+
+
+def _diagnose(candidate: Candidate, c: Comparison) -> Iterator[str]:
+    """The hypotheses that explain one input's gradient, under the first cotangent that shows an error."""
+    rows = np.flatnonzero(c.failing.reshape(len(c.failing), -1).any(axis=1))
+    if rows.size:
+        sizes = {
+            size: f"axis {axis}" + (f" of input {position}" if position != c.position else "")
+            for position, x in sorted(enumerate(candidate.points), key=lambda item: item[0] != c.position)[
+                ::-1
+            ]
+            for axis, size in enumerate(x.shape)
+        }
+        row = int(rows[0])
+        for text in diagnose(c.claimed[row], c.numerical[row], c.bar[row], c.failing[row], sizes):
+            yield f"input {c.position}: {text}"
+
+
+def _verdict(evidence: Evidence, undecided: Sequence[Bools], resolution: float) -> tuple[Verdict, str]:
+    """The first of the sentences that applies."""
+    comparisons, sufficient = evidence.comparisons, math.sqrt(evidence.unit_roundoff)
+    if evidence.nonlinear:
+        return "fail", str(evidence.nonlinear)
+    if any(c.failing.any() for c in comparisons):
         return "fail", "the gradient is wrong, beyond the error bars of two independent ladders of steps"
     if all(c.zero.all() for c in comparisons):
         return "inconclusive", "vacuous: every gradient is 0 here, within its error; choose another point"
-    for c, elements in zip(comparisons, undecided, strict=True):
+    for c, unknown in zip(comparisons, undecided, strict=True):
+        where = f"of {unknown.size} elements of input {c.position}"
         for why in ("domain edge", "noise"):
-            count = int((c.reason == why).any(axis=0).sum())
-            if count:
-                return "inconclusive", f"{why} at {count} of {elements.size} elements of input {c.position}"
-        if c.doubted.any():
-            count = int(c.doubted.any(axis=0).sum())
+            if count := int(_any(c.reason == why).sum()):
+                return "inconclusive", f"{why} at {count} {where}"
+        if count := int(_any(c.doubted).sum()):
             return "inconclusive", (
-                f"{count} elements of input {c.position} lie outside their error bars, "
-                "but not by the margin of a fail"
+                f"{count} {where} lie outside their error bars, but not by the margin of a fail"
             )
-        kinks = int(elements.sum())
-        if 2 * kinks >= elements.size > 0:
-            return "inconclusive", f"kink at {kinks} of {elements.size} elements of input {c.position}"
+        if 2 * (count := int(unknown.sum())) >= unknown.size > 0:
+            return "inconclusive", f"kink at {count} {where}"
     if not resolution <= sufficient:
         return "inconclusive", (
-            f"relative errors up to {resolution:.1e} could have passed; required: sqrt(u) = {sufficient:.1e}. "
-            "The function or the gradient is too noisy at this point"
+            f"relative errors up to {resolution:.1e} could have passed; required: sqrt(u) = {sufficient:.1e}."
+            " The function or the gradient is too noisy at this point"
         )
-    kinks = sum(int(u.sum()) for u in undecided)
+    kinks = sum(int(unknown.sum()) for unknown in undecided)
     beside = f"; {kinks} on kinks, between the one-sided derivatives" if kinks else ""
     return "pass", f"every gradient agrees with numerical derivatives within their error bars{beside}"
 

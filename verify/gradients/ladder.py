@@ -23,7 +23,7 @@ SHORTEST = 6
 UNPROVEN = 3
 """The finest steps only test what coarser ones say: nothing finer tests them (sin(1e6 x) in float32)."""
 SAMPLES = 3
-"""Differences that the rounding noise of f is measured by: two of them agree by chance once in a few cases."""
+"""Differences that the rounding noise of f is measured by: one alone is 0 by chance, once in a few cases."""
 
 
 class Derivative(NamedTuple):
@@ -46,9 +46,11 @@ def exponents(digits: int) -> Floats:
 
 
 def differentiate(
-    steps: Floats, plus: Floats, minus: Floats, centre: Floats, unit_roundoff: float
+    steps: Floats, plus: Floats, minus: Floats, centre: Floats, dtype: np.dtype[np.floating]
 ) -> Derivative:
     """The derivative of every column from f(x + h), f(x - h) of shape (steps, columns) and f(x).
+
+    `dtype` is the least precise one that f may have computed in.
 
     Central differences D(h) = D + c_2 h^2 + c_4 h^4 + ... on a ladder of steps are extrapolated to h = 0
     (Richardson; Neville's scheme, as the ratios differ). Beside them the second differences
@@ -62,6 +64,7 @@ def differentiate(
     counts as noise. Steps outside the domain (not finite) are left out together with all larger ones.
     """
     h = steps[:, None]
+    unit_roundoff = float(np.finfo(dtype).eps) / 2
     with np.errstate(all="ignore"):
         difference = plus - minus
         curvature = (plus - centre) + (minus - centre)
@@ -76,10 +79,13 @@ def differentiate(
         # own last place says nothing, and the largest value on the ladder stands in for its terms.
         flat = ((plus == centre) & (minus == centre))[-SHORTEST:].all(axis=0)
         floor = np.where(flat, np.maximum(floor, unit_roundoff * largest), floor)
+        floor += float(np.finfo(dtype).smallest_subnormal)  # (1e-323)^2 is 0
         central = np.where(usable, difference / (2 * h), np.nan)
         sides = np.where(usable, curvature / h, np.nan)
         # an error e of f is up to e / h in a central difference, and 4 e / h in a second one
-        floor = np.fmax(floor, np.fmax(_scatter(steps, central, power=2), _scatter(steps, sides, power=1) / 4))
+        floor = np.fmax(
+            floor, np.fmax(_scatter(steps, central, power=2), _scatter(steps, sides, power=1) / 4)
+        )
         value, error = _extrapolate(steps, central, floor, power=2)
         jump, jump_error = _extrapolate(steps, sides, 4 * floor, power=1)
         # A jump within its own bar is no jump. Up to four bars it may be one: the bar grows by what it
@@ -105,7 +111,7 @@ def _scatter(steps: Floats, first: Floats, power: int) -> Floats:
 
 
 def _stays(change: Floats, least: Floats) -> Bools:
-    """Whether f(x + h) and f(x - h) do not meet as h goes to 0: a jump, or something narrower than any step."""
+    """Whether a change of f stays as h goes to 0: a jump, or something narrower than any step."""
     finest = change[-SAMPLES - 1 :]
     low, high = np.minimum.reduce(finest, axis=0), np.maximum.reduce(finest, axis=0)
     near, far = np.minimum(abs(low), abs(high)), np.maximum(abs(low), abs(high))

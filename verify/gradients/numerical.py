@@ -55,18 +55,29 @@ def snap(x: Array) -> Array:
     if not is_floating(x):
         return x.copy()
     mantissa, exponent = np.frexp(x)
-    digits = np.finfo(x.dtype).nmant + 1
+    digits = _digits(x)
     kept = np.trunc(np.ldexp(mantissa, digits - 2))
     return np.asarray(np.where(np.isfinite(x), np.ldexp(kept, exponent - (digits - 2)), x), dtype=x.dtype)
+
+
+def _digits(x: Array) -> int:
+    """The significant bits of a floating array; a long double is used like a float64."""
+    return min(int(np.finfo(x.dtype).nmant) + 1, 53)
 
 
 def is_floating(x: Array) -> bool:
     return np.issubdtype(x.dtype, np.floating)
 
 
-def unit_roundoff(arrays: Sequence[Array]) -> float:
-    """The largest unit roundoff u (half the distance from 1 to the next number) among floating arrays."""
-    return max((float(np.finfo(a.dtype).eps) / 2 for a in arrays if is_floating(a)), default=2.0**-53)
+def coarsest(arrays: Sequence[Array]) -> np.dtype[np.floating]:
+    """The dtype of the least precise floating array; float64 if there is none, or a long double."""
+    dtypes = (np.dtype(np.float64), *(a.dtype for a in arrays if is_floating(a)))
+    return max(dtypes, key=lambda dtype: float(np.finfo(dtype).eps))
+
+
+def unit_roundoff(dtype: np.dtype[np.floating]) -> float:
+    """Half the distance from 1 to the next number."""
+    return float(np.finfo(dtype).eps) / 2
 
 
 def as_tuple(value: object) -> tuple[Any, ...]:
@@ -97,10 +108,11 @@ def numerical_vjp(
         stretch: multiplies every step. 1 and 1.5 have no step in common: two witnesses.
 
     Raises:
+        TypeError: an input or an output has a dtype that cannot be differentiated.
         ValueError: dy is not shaped like the output.
         Exception: whatever f raises at the point itself.
     """
-    points = tuple(snap(np.asarray(x)) for x in inputs)
+    points = as_points(inputs)
     outputs = evaluate(f, points)
     cotangent = tuple(np.asarray(v) for v in as_tuple(dy))
     if [v.shape for v in cotangent] != [y.shape for y in outputs]:
@@ -120,7 +132,39 @@ def numerical_vjp(
 def evaluate(f: Function, inputs: Sequence[Array]) -> tuple[Array, ...]:
     """The outputs of f as arrays, without floating-point warnings: the steps may leave the domain of f."""
     with np.errstate(all="ignore"):
-        return tuple(np.asarray(y) for y in as_tuple(f(*inputs)))
+        return tuple(as_output(y) for y in as_tuple(f(*(x.copy() for x in inputs))))
+
+
+def as_output(y: object) -> Array:
+    """One output of f as an array of its own.
+
+    Raises:
+        TypeError: it is not a floating array or number.
+    """
+    if not isinstance(y, np.ndarray | np.floating | float):
+        raise TypeError(f"f returns a {type(y).__name__}; required: a floating array, or a tuple of them")
+    array = np.array(y)
+    if not is_floating(array):
+        raise TypeError(f"f returns dtype {array.dtype}; required: float16, float32 or float64")
+    return array
+
+
+def as_points(inputs: Sequence[npt.ArrayLike]) -> tuple[Array, ...]:
+    """The inputs as arrays, snapped (see `snap`); integers and booleans stay as they are.
+
+    Raises:
+        TypeError: `inputs` is one array, or a dtype is neither of these: it would pass unchecked.
+    """
+    if isinstance(inputs, np.ndarray):
+        raise TypeError("inputs is an array; required: a sequence with one array for each argument, [x]")
+    points = tuple(snap(np.asarray(x)) for x in inputs)
+    for position, x in enumerate(points):
+        if not is_floating(x) and x.dtype.kind not in "biu":
+            raise TypeError(
+                f"input {position} has dtype {x.dtype}; required: float16, float32, float64, or integers. "
+                "Close over what is no number: lambda *inputs: f(*inputs, other)"
+            )
+    return points
 
 
 def flatten(arrays: Sequence[Array]) -> Floats:
@@ -145,16 +189,16 @@ def numerical_vjps(
     outputs = evaluate(f, points)
     centre = flatten(outputs)
     x = points[position]
-    u = unit_roundoff([x, *outputs])
+    dtype = coarsest([x, *outputs])
     shape = (len(dys), x.size)
     value, error = np.full(shape, np.nan), np.full(shape, np.inf)
     code = np.full(shape, EDGE, dtype=np.uint8)
     chosen = np.arange(x.size) if elements is None else np.asarray(elements, dtype=np.intp)
-    ladder = stretch * 2.0 ** -exponents(np.finfo(x.dtype).nmant + 1)
+    ladder = stretch * 2.0 ** -exponents(_digits(x))
     size = max(1, CHUNK // max(1, len(ladder) * centre.size))
     for start in range(0, len(chosen), size):
         chunk = chosen[start : start + size]
-        jacobian = _jacobian(f, points, position, chunk, ladder, centre, u)
+        jacobian = _jacobian(f, points, position, chunk, ladder, centre, dtype)
         value[:, chunk], error[:, chunk], code[:, chunk] = _contract(jacobian, dys)
     whole = (len(dys), *x.shape)
     return value.reshape(whole), error.reshape(whole), np.array(REASONS)[code].reshape(whole)
@@ -167,7 +211,7 @@ def _jacobian(
     chunk: Array,
     ladder: Floats,
     centre: Floats,
-    u: float,
+    dtype: np.dtype[np.floating],
 ) -> Derivative:
     """The derivatives of all outputs by some elements of one input, of shape (elements, outputs).
 
@@ -178,7 +222,7 @@ def _jacobian(
     value, error = np.full(shape, np.nan), np.full(shape, np.inf)
     code = np.full(shape, EDGE, dtype=np.uint8)
     for scale in _scales(points[position], chunk):
-        tried = np.flatnonzero(np.isfinite(scale) & _unresolved(value, error, code, u))
+        tried = np.flatnonzero(np.isfinite(scale) & _unresolved(value, error, code, unit_roundoff(dtype)))
         if not tried.size:
             continue
         plus = np.empty((len(ladder), len(tried), centre.size))
@@ -187,7 +231,9 @@ def _jacobian(
             steps = scale[element] * ladder
             _sample(f, points, position, int(chunk[element]), steps, plus[:, column], minus[:, column])
         flat = (len(ladder), -1)
-        found = differentiate(ladder, plus.reshape(flat), minus.reshape(flat), np.tile(centre, len(tried)), u)
+        found = differentiate(
+            ladder, plus.reshape(flat), minus.reshape(flat), np.tile(centre, len(tried)), dtype
+        )
         part = (len(tried), centre.size)
         with np.errstate(over="ignore"):
             new_value = found.value.reshape(part) / scale[tried, None]
@@ -249,13 +295,12 @@ def _sample(
 ) -> None:
     """Write f(x + h) and f(x - h) for every step h of one element; NaN where f raises or changes shape."""
     moved = list(points)
+    moved[position] = x = points[position].copy()
+    centre = float(x.flat[element])
     for sign, rows in ((1.0, plus), (-1.0, minus)):
         for row, h in zip(rows, steps, strict=True):
-            # a fresh copy each time: f may keep it, or return it
-            x = points[position].copy()
             with np.errstate(over="ignore"):
-                x.flat[element] = float(x.flat[element]) + sign * h
-            moved[position] = x
+                x.flat[element] = centre + sign * h
             try:
                 outputs = flatten(evaluate(f, moved))
             except Exception:  # whatever it is: f is not defined there

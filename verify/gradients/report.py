@@ -27,7 +27,8 @@ class Element:
         index = ", ".join(map(str, self.index))
         return (
             f"input {self.position} [{index}] at {self.point!r} ({self.point.hex()}): "
-            f"claimed {self.claimed!r}, numerical {self.numerical!r} ± {self.bar:.1e}, error {self.ratio:.3g} bars"
+            f"claimed {self.claimed!r}, numerical {self.numerical!r} ± {self.bar:.1e}, "
+            f"error {self.ratio:.3g} bars"
         )
 
 
