@@ -1,0 +1,129 @@
+"""The spec sheet leaves out nothing that is specified, and its formulas are the definitions."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from specs import SPECS, Case
+from verify.arithmetic.formats import FLOAT32, FORMATS
+from verify.arithmetic.formulas import formula_of
+from verify.laws.laws import laws_of
+from verify.reports.sheet import UnknownOperator, print_index, print_sheet
+
+
+def printed(name: str, width: int = 80) -> str:
+    stream = io.StringIO()
+    print_sheet(name, Console(file=stream, width=width))
+    return stream.getvalue()
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_the_sheet_says_everything(name: str) -> None:
+    spec, text = SPECS[name], words(printed(name, width=1000))
+    expected = [
+        spec.summary,
+        spec.signature,
+        *(f"{item.name} " for item in spec.inputs),
+        *(item.domain.value for item in spec.inputs),
+        *(repr(value) for setting in spec.settings for value in setting.values),
+        *(f"{law.name} {law.statement}" for law in laws_of(spec)),
+        *(kink.where for kink in spec.kinks),
+        *(f"{variant.name} {variant.summary} ({variant.used_by})" for variant in spec.variants),
+        *(f"{form.name} ({form.used_by})" for form in spec.forms),
+        *(case.why for case in spec.cases),
+        *(refusal.why for refusal in spec.refusals),
+        *spec.references,
+        *FORMATS,
+        *(f"d{spec.inputs[k].name}" for k in spec.differentiable),
+    ]
+    assert [item for item in expected if item not in text] == []
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_the_sheet_fits_a_terminal(name: str) -> None:
+    text = printed(name)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    assert "\x1b" not in text
+
+
+def test_a_definition_is_printed_as_mathematics() -> None:
+    definition = formula_of(SPECS["softmax"], unicode=False).definition
+    assert [line.rstrip() for line in definition.splitlines()] == [
+        "              x_0",
+        "             e",
+        "y_0 = ------------------",
+        "       x_0    x_1    x_2",
+        "      e    + e    + e",
+    ]
+    assert "x₀" in formula_of(SPECS["softmax"]).definition
+
+
+def test_derivatives_are_those_of_the_definition() -> None:
+    assert formula_of(SPECS["mse"]).derivatives == ("∂y/∂p = 2⋅(p - t)",)
+    assert formula_of(SPECS["linear"]).derivatives == ("∂y₀₀/∂x₀₀ = w₀₀", "∂y₀₀/∂w₀₀ = x₀₀", "∂y₀₀/∂b₀ = 1")
+    assert len(formula_of(SPECS["softmax"]).derivatives) == 2  # on the diagonal, and off it
+    assert len(formula_of(SPECS["logsumexp"]).derivatives) == 1  # the other has the same form
+
+
+def test_a_formula_follows_its_definition() -> None:
+    """What is printed is what is checked: another definition prints another formula."""
+    other = replace(SPECS["mse"], definition=lambda p, t, *, reduction: (p - t) * (p - t) / 2)
+    assert formula_of(other).derivatives == ("∂y/∂p = p - t",)
+
+
+def test_a_convention_at_a_single_point_is_printed_apart() -> None:
+    formula = formula_of(SPECS["categorical_cross_entropy"])
+    assert "t₀ = 0" not in formula.definition
+    assert formula.exceptions == ("y (t₀ = 0) = -t₁⋅log(p₁) - t₂⋅log(p₂)",)
+    assert formula_of(SPECS["relu"]).exceptions == ()
+
+
+def test_formulas_do_without_unicode() -> None:
+    for spec in SPECS.values():
+        formula = formula_of(spec, unicode=False)
+        assert "".join((formula.definition, *formula.exceptions, *formula.derivatives)).isascii()
+
+
+def test_a_wide_row_becomes_one_of_two() -> None:
+    assert "z₂" not in formula_of(SPECS["softmax_cross_entropy"]).definition
+    assert "z₂" in formula_of(SPECS["softmax_cross_entropy_with_integer_labels"]).definition
+
+
+def test_what_an_operator_requires_has_no_default() -> None:
+    assert printed("sgd_step").startswith("sgd_step(param, grad, *, learning_rate)\n")
+    assert "learning_rate  required" in printed("sgd_step")
+    assert printed("mse").startswith("mse(p, t, *, reduction='mean')\n")
+
+
+def test_the_index_names_every_operator() -> None:
+    stream = io.StringIO()
+    print_index(Console(file=stream, width=200))
+    text = words(stream.getvalue().replace("_ ", "_ "))
+    for spec in SPECS.values():
+        assert spec.summary in text
+        assert spec.signature in text
+
+
+def test_an_unknown_operator_is_met_with_the_nearest() -> None:
+    with pytest.raises(UnknownOperator, match=r"softmx: no such operator\. Did you mean softmax"):
+        printed("softmx")
+    with pytest.raises(UnknownOperator, match=r"xyzzy: no such operator\. There are: identity, relu"):
+        printed("xyzzy")
+
+
+def test_an_array_that_no_list_can_hold_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    import verify.reports.sheet as sheet
+
+    case = Case("nothing", (np.zeros((0, 3), FLOAT32.dtype),), [])
+    monkeypatch.setattr(sheet, "SPECS", {"softmax": replace(SPECS["softmax"], cases=(case,))})
+    assert "nothing  x=empty (0, 3): []" in printed("softmax")
