@@ -97,6 +97,19 @@ class Truth:
         """Numbers of the format, special values included, as the truth."""
         return cls(values, np.zeros(values.shape))
 
+    @classmethod
+    def rounding(cls, values: Floats, fmt: Format) -> Truth:
+        """Numbers that float64 holds, as the truth for a format that may hold fewer."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            nearest = values.astype(fmt.dtype)
+            inward = np.sign(values - nearest.astype(np.float64))  # the side of a power of two is what counts
+            exponents = ulp_exponents(cls(nearest, inward), fmt)
+            limit = np.ldexp(1.0, fmt.emax + 1)  # infinity for float64, whose values need no limit
+            fraction = _in_ulp(np.clip(values, -limit, limit), exponents, fmt) - _in_ulp(
+                nearest, exponents, fmt
+            )
+        return cls(nearest, np.asarray(np.where(np.isfinite(fraction), fraction, 0.0), dtype=np.float64))
+
 
 def ulp_exponents(truth: Truth, fmt: Format) -> Exponents:
     """The exponent e of ulp(r) = 2^e, elementwise; that of the largest numbers for infinity and NaN."""
