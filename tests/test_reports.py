@@ -311,3 +311,18 @@ def test_console_names_the_aspects_that_share_a_column() -> None:
     table, _, _ = text.partition("FAIL softmax value")
     assert "epoch pass" in table
     assert "step not run" in table
+
+
+@pytest.mark.parametrize("width", [50, 60, 70, 80, 100, 120])
+def test_a_table_of_many_columns_is_cut_nowhere(width: int) -> None:
+    aspects = ("value", "vjp", "symbolic", "numerical", "bounds", "law:a", "law:b", "contract:pure")
+    outcomes = [Outcome(LONG, aspect, "float64", Verdict.PASS, 40, ratio=0.98) for aspect in aspects]
+    outcomes.append(Outcome("relu", "numerical", "float64", Verdict.INCONCLUSIVE, 40, reason="a kink"))
+    text = printed(replace(REPORT, outcomes=tuple(outcomes), notes=()), width)
+    table, _, _ = text.partition("where a cell names none")
+    assert max(map(len, table.splitlines())) <= width
+    assert table.replace("\n", "").count("98") == 5
+    heading = table.splitlines()[0].split()
+    if width >= 80:
+        assert heading == ["operator", *aspects[:5], "laws", "contract"]
+        assert "inconclusive" in table

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from rich import box
@@ -15,7 +16,7 @@ from rich.text import Text
 from verify.reports.json_report import plain
 from verify.reports.record import Outcome, Report, Verdict, Worst
 
-COLUMNS = ("value", "certified", "symbolic", "numerical", "vjp", "bounds", "law", "contract")
+COLUMNS = ("value", "vjp", "certified", "symbolic", "numerical", "bounds", "law", "contract")
 """The aspects in the order of the table; what others there are comes after them."""
 
 SHARED = {"step": "value", "epoch": "value"}
@@ -24,8 +25,11 @@ SHARED = {"step": "value", "epoch": "value"}
 MANY = {"law": "laws", "contract": "rules of the contract"}
 """Aspects that an operator has many of: a cell counts them."""
 
-NAME_WIDTH = 24
-"""An operator's name of more characters is broken at an underscore, to leave room for the verdicts."""
+GAP = 2
+"""Blanks between two columns of the table."""
+
+NAME_WIDTH = 22
+"""A longer name of an operator is broken at an underscore, to leave room for the verdicts."""
 
 DTYPES = {"float64": "f64", "float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 
@@ -83,34 +87,92 @@ def _print_summary(report: Report, console: Console) -> None:
 
 
 def _print_table(report: Report, console: Console) -> None:
-    present = _unique(_column(outcome) for outcome in report.outcomes)
-    columns = [c for c in COLUMNS if c in present] + [c for c in present if c not in COLUMNS]
-    dtypes = _unique(outcome.dtype for outcome in report.outcomes)
-    cells = _groups(report.outcomes, lambda o: (o.op, _column(o)))
-    ops = _unique(outcome.op for outcome in report.outcomes)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("operator", no_wrap=True)
-    for column in columns:
-        texts = [_cell(cells.get((op, column), ()), dtypes) for op in ops]
-        words = [word for text in texts for word in text.plain.split()]
-        heading = "laws" if column == "law" else column
-        table.add_column(heading, overflow="fold", min_width=max(map(len, [heading, *words])))
-    for op in ops:
-        row = [_cell(cells.get((op, column), ()), dtypes) for column in columns]
-        table.add_row(Text(broken_name(op)), *row)
+    """The table in full where the terminal is wide enough, else with bare figures for what passes."""
+    full = _table(report.outcomes, brief=False)
+    brief = console.width < sum(full.natural) + GAP * (len(full.natural) - 1)
+    cells = _table(report.outcomes, brief=True) if brief else full
+    widths = _fitted(cells.natural, cells.shortest, console.width - GAP * (len(cells.natural) - 1))
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False)
+    for heading, width in zip(cells.headings, widths, strict=True):
+        table.add_column(heading, overflow="fold", width=width)
+    for row in cells.rows:
+        table.add_row(*row)
     console.print(table, highlight=False)
     console.print()
-    _print(console, Text(_legend(report.outcomes, columns, dtypes), "dim"))
+    _print(console, Text(_legend(report.outcomes, brief=brief), "dim"))
     console.print()
 
 
-def _legend(outcomes: Sequence[Outcome], columns: Sequence[str], dtypes: Sequence[str]) -> str:
-    parts = [f"{_names(dtypes)} where a cell names none"]
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """The table before it is laid out."""
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[Text]]
+
+    @property
+    def natural(self) -> list[int]:
+        """The widths at which no cell is wrapped."""
+        return [max(len(line) for text in column for line in text.splitlines()) for column in self._columns]
+
+    @property
+    def shortest(self) -> list[int]:
+        """The widths at which no word is broken."""
+        return [max(len(word) for text in column for word in text.split()) for column in self._columns]
+
+    @property
+    def _columns(self) -> list[list[str]]:
+        texts = [list(self.headings), *([cell.plain for cell in row] for row in self.rows)]
+        return [list(column) for column in zip(*texts, strict=True)]
+
+
+def _table(outcomes: Sequence[Outcome], *, brief: bool) -> _Cells:
+    columns = _columns(outcomes)
+    of_cell = _groups(outcomes, lambda o: (o.op, _column(o)))
+    rows = [
+        [Text(broken_name(op)), *(_cell(of_cell.get((op, c), ()), columns[c], brief=brief) for c in columns)]
+        for op in _unique(outcome.op for outcome in outcomes)
+    ]
+    return _Cells(["operator", *(_heading(column) for column in columns)], rows)
+
+
+def _fitted(natural: Sequence[int], shortest: Sequence[int], room: int) -> list[int]:
+    """Widths that fit the room: the widest gives way first, down to its longest word if that is enough."""
+    widths = list(natural)
+    for least in (shortest, [1] * len(widths)):
+        while sum(widths) > room and any(map(int.__gt__, widths, least)):
+            widest = max((k for k, w in enumerate(widths) if w > least[k]), key=lambda k: (k > 0, widths[k]))
+            widths[widest] -= 1
+    return widths
+
+
+def _columns(outcomes: Sequence[Outcome]) -> dict[str, list[str]]:
+    """The columns of the table in order, and the dtypes that each is about."""
+    present = _groups(outcomes, _column)
+    order = [c for c in COLUMNS if c in present] + [c for c in present if c not in COLUMNS]
+    return {column: _unique(outcome.dtype for outcome in present[column]) for column in order}
+
+
+def _heading(column: str) -> str:
+    return "laws" if column == "law" else column
+
+
+def _legend(outcomes: Sequence[Outcome], *, brief: bool) -> str:
+    columns = _columns(outcomes)
+    by_dtypes: dict[str, list[str]] = {}
+    for column, dtypes in columns.items():
+        by_dtypes.setdefault(_names(dtypes), []).append(_heading(column))
+    if len(by_dtypes) == 1:
+        parts = [f"{next(iter(by_dtypes))} where a cell names none"]
+    else:
+        which = ", ".join(f"{dtypes} ({', '.join(those)})" for dtypes, those in by_dtypes.items())
+        parts = [f"where a cell names none: {which}"]
     if any(outcome.ratio is not None for outcome in outcomes):
-        parts.append("0.42: the largest error, as a fraction of its bound")
+        which = "0.42: passed, with" if brief else "0.42:"
+        parts.append(f"{which} the largest error, as a fraction of its bound")
     counted = [MANY[column] for column in columns if column in MANY]
     if counted:
-        parts.append(f"3 pass: so many {' or '.join(counted)}")
+        parts.append(f"{'3' if brief else '3 pass'}: so many {' or '.join(counted)}{' passed' * brief}")
     return "; ".join(parts) + "."
 
 
@@ -129,8 +191,8 @@ def broken_name(name: str) -> str:
     return "\n".join(lines)
 
 
-def _cell(outcomes: Sequence[Outcome], dtypes: Sequence[str]) -> Text:
-    """One line for each verdict, the worst first; the dtypes are named unless it is all of them."""
+def _cell(outcomes: Sequence[Outcome], dtypes: Sequence[str], *, brief: bool) -> Text:
+    """One line for each verdict, the worst first; the dtypes are named unless it is all of the column's."""
     lines = []
     for verdict, (word, style) in WORDS.items():
         those = [outcome for outcome in outcomes if outcome.verdict is verdict]
@@ -141,11 +203,13 @@ def _cell(outcomes: Sequence[Outcome], dtypes: Sequence[str]) -> Text:
         if part:  # laws and rules of the contract are many: how many of them
             parts.insert(0, str(len({outcome.aspect for outcome in those})))
         here = _unique(outcome.dtype for outcome in those)
-        if set(here) != set(dtypes) or verdict in (Verdict.FAIL, Verdict.SUSPECT):
+        if set(here) != set(dtypes):
             parts.append(_names(here))
         ratios = [outcome.ratio for outcome in those if outcome.ratio is not None]
         if ratios and not part and verdict is not Verdict.NOT_RUN:
             parts.append(f"{_largest(ratios):.2g}")
+        if brief and len(parts) > 1 and verdict is Verdict.PASS:
+            parts.remove(word)
         lines.append(Text(" ".join(parts), style))
     return Text("\n").join(lines)
 
