@@ -1,0 +1,198 @@
+"""The reference itself, under every witness.
+
+The witnesses share no formula. `check` judges refnet as it judges anybody: certified values and gradients,
+laws, manners. Three more come here: sympy's derivative of the definition, numerical derivatives of refnet's
+forward, and refnet run in two formats, whose results may differ by both their rounding bounds and no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+
+from refnet import OPS
+from specs import SPECS, Spec
+from verify.arithmetic.bounds import ErrorBound, value_bound, vjp_bounds
+from verify.arithmetic.certified import certify_vjp
+from verify.arithmetic.formats import (
+    BFLOAT16,
+    FLOAT16,
+    FLOAT32,
+    FLOAT64,
+    FORMATS,
+    Format,
+    Truth,
+    error_in_ulp,
+)
+from verify.arithmetic.symbolic import symbolic_vjp
+from verify.conformance.check import check
+from verify.conformance.findings import Finding, Measure, outcomes
+from verify.conformance.judge import judge
+from verify.conformance.operators import grants_flush
+from verify.conformance.plan import LEVELS, draw, settings_of
+from verify.gradients import GradcheckReport, gradcheck
+from verify.laws.examples import REGIMES, Example, Shape, make_example
+from verify.reports.record import Outcome, Report, Verdict
+
+SMALL = {"batch": 2, "n": 2, "k": 3, "m": 2, "c": 3}
+"""The sizes at which sympy derives: expressions grow with inputs times outputs."""
+
+LARGER = {"batch": 4, "n": 4, "k": 5, "m": 3, "c": 5}
+"""The sizes for numerical derivatives: so many elements that their gradients are never all 0 by chance."""
+
+
+def selfcheck(
+    *,
+    ops: Iterable[str] | None = None,
+    level: str = "ci",
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda op: None,
+) -> Report:
+    """Put refnet to every witness, in every format; `progress` is told of each operator.
+
+    Raises:
+        UsageError: an operator or level that does not exist.
+    """
+    judged = check("refnet", ops=ops, dtypes=FORMATS, level=level, seed=seed, progress=progress)
+    by_op: dict[str, list[Outcome]] = {}
+    for outcome in judged.outcomes:
+        by_op.setdefault(outcome.op, []).append(outcome)
+    for op, found in by_op.items():
+        found += _witnessed(SPECS[op], level, seed) if op in SPECS else ()
+    return replace(judged, outcomes=tuple(outcome for found in by_op.values() for outcome in found))
+
+
+def _witnessed(spec: Spec, level: str, seed: int) -> Iterator[Outcome]:
+    for witness, formats in WITNESSES.items():
+        for fmt in formats:
+            findings = witness(spec, fmt, LEVELS[level], seed)
+            yield from outcomes(spec.name, fmt.name, findings, lambda case: _replay(spec, level, seed))
+
+
+def _replay(spec: Spec, level: str, seed: int) -> str:
+    return f"refnet selfcheck --op {spec.name} --level {level} --seed {seed}"
+
+
+# ---------------------------------------------------------------------------------------- sympy's derivative
+
+
+def symbolic(spec: Spec, fmt: Format, cases: int, seed: int) -> Iterator[Finding]:
+    """Sympy's derivative and the power series of the definition agree, and refnet's gradient with both."""
+    for number in range(cases):
+        example = _example(spec, fmt, number, seed, SMALL)
+        x, dy, settings = example.inputs, example.dy, example.settings
+        derived = symbolic_vjp(spec, x, dy, fmt, settings)
+        series = certify_vjp(spec.definition, x, spec.differentiable, dy, fmt, settings)
+        if not all(_agree(a, b, fmt) for a, b in zip(derived, series, strict=True)):
+            reason = "the oracle disagrees with itself: sympy's derivative is not that of the power series"
+            yield Finding("symbolic", number, Verdict.FAIL, f"{reason}, on {example.regime} inputs")
+            continue
+        bounds = vjp_bounds(OPS[spec.name], spec, dy, x, settings, fmt, flush_to_zero=grants_flush(fmt))
+        yield _compared("symbolic", number, OPS[spec.name].vjp(dy, *x, **settings), derived, bounds, fmt)
+
+
+def _example(spec: Spec, fmt: Format, number: int, seed: int, sizes: Mapping[str, int]) -> Example:
+    rows = (sizes["batch"],) if any(spec.core_axes) else (sizes["batch"], sizes["c"])
+    regime, origin = REGIMES[number % len(REGIMES)], (seed, crc32(spec.name.encode()), fmt.precision, number)
+    settings = settings_of(spec, number + number // len(REGIMES))
+    return make_example(spec, fmt, Shape(rows if spec.batched else (), sizes), regime, settings, origin)
+
+
+def _agree(a: Truth, b: Truth, fmt: Format) -> bool:
+    """The same real numbers, to 2^-20 ulp; one that lies between two neighbours may be given to either."""
+    return bool((np.abs(error_in_ulp(a.nearest, b, fmt) - np.abs(a.fraction)) < 2.0**-20).all())
+
+
+def _compared(
+    aspect: str,
+    case: int,
+    results: Sequence[Any],
+    truths: Sequence[Truth],
+    bounds: Sequence[ErrorBound],
+    fmt: Format,
+) -> Finding:
+    judgements = [
+        judge(np.asarray(got), truth, bound, fmt)
+        for got, truth, bound in zip(results, truths, bounds, strict=True)
+    ]
+    worst = max(judgements, key=lambda j: (j.verdict is not Verdict.PASS, j.ratio))
+    reason = "" if worst.verdict is Verdict.PASS else f"{worst.concerned} of {worst.elements} elements"
+    return Finding(aspect, case, worst.verdict, reason, Measure(worst.ratio, worst.ulp))
+
+
+# ------------------------------------------------------------------------------------- numerical derivatives
+
+
+def numerical(spec: Spec, fmt: Format, cases: int, seed: int) -> Iterator[Finding]:
+    """Derivatives of refnet's forward, taken without any formula, on inputs away from kinks and edges."""
+    op = OPS[spec.name]
+    for number in (n for n in range(cases) if REGIMES[n % len(REGIMES)] == "normal"):
+        example = _example(spec, fmt, number, seed, LARGER)
+        inputs, settings = example.inputs, example.settings
+        moving = [inputs[position] for position in spec.differentiable]
+
+        def whole(x: tuple[Any, ...], inputs: tuple[Any, ...] = inputs) -> list[Any]:
+            """All arguments: targets and labels have no gradient, and stay what they are."""
+            moved = dict(zip(spec.differentiable, x, strict=True))
+            return [moved.get(position, item) for position, item in enumerate(inputs)]
+
+        report = gradcheck(
+            lambda *x, whole=whole, settings=settings: op(*whole(x), **settings),
+            lambda dy, *x, whole=whole, settings=settings: op.vjp(dy, *whole(x), **settings),
+            moving,
+            seed=seed,
+        )
+        measure = None if report.worst is None else Measure(report.worst.ratio, report.resolution)
+        yield Finding("numerical", number, Verdict(report.verdict), _unless_passed(report), measure)
+
+
+def _unless_passed(report: GradcheckReport) -> str:
+    return "" if report.verdict == "pass" else f"{report.reason} {'; '.join(report.diagnosis)}".strip()
+
+
+# --------------------------------------------------------------------------------------- two formats, bounds
+
+
+def two_formats(spec: Spec, fmt: Format, cases: int, seed: int) -> Iterator[Finding]:
+    """Refnet in the format and in float64 on the same inputs: off by no more than both rounding bounds."""
+    op = OPS[spec.name]
+    for number in range(cases):
+        example = draw(spec, fmt, number, seed)
+        x, dy, settings = example.inputs, example.dy, example.settings
+        wide = tuple(a if a.dtype.kind in "iu" else a.astype(np.float64) for a in x)
+        wide_dy = dy.astype(np.float64)
+        results = (op(*x, **settings), *op.vjp(dy, *x, **settings))
+        references = (op(*wide, **settings), *op.vjp(wide_dy, *wide, **settings))
+        bounds = (_bounds(spec, x, dy, settings, fmt), _bounds(spec, wide, wide_dy, settings, FLOAT64))
+        both = [
+            ErrorBound(a.deterministic + b.deterministic, a.statistical + b.statistical)
+            for a, b in zip(*bounds, strict=True)
+        ]
+        truths = [Truth.rounding(np.asarray(y), fmt) for y in references]
+        yield _compared("bounds", number, results, truths, both, fmt)
+
+
+def _bounds(
+    spec: Spec, x: Sequence[Any], dy: Any, settings: Mapping[str, Any], fmt: Format
+) -> tuple[ErrorBound, ...]:
+    """The bounds of the value and of each gradient."""
+    op, flush = OPS[spec.name], grants_flush(fmt)
+    gradients = vjp_bounds(op, spec, dy, x, settings, fmt, flush_to_zero=flush)
+    return value_bound(op, spec, x, settings, fmt, flush_to_zero=flush), *gradients
+
+
+WITNESSES: Mapping[Callable[[Spec, Format, int, int], Iterator[Finding]], tuple[Format, ...]] = (
+    MappingProxyType(
+        {
+            symbolic: (FLOAT64, FLOAT32),
+            numerical: (FLOAT64,),
+            two_formats: (FLOAT32, FLOAT16, BFLOAT16),
+        }
+    )
+)
+"""Each examines one operator in one format, given the number of cases and the seed."""
