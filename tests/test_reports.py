@@ -321,8 +321,7 @@ def test_a_table_of_many_columns_is_cut_nowhere(width: int) -> None:
     text = printed(replace(REPORT, outcomes=tuple(outcomes), notes=()), width)
     table, _, _ = text.partition("where a cell names none")
     assert max(map(len, table.splitlines())) <= width
-    assert table.replace("\n", "").count("98") == 5
+    assert table.count("9") == 5
     heading = table.splitlines()[0].split()
-    if width >= 80:
-        assert heading == ["operator", *aspects[:5], "laws", "contract"]
-        assert "inconclusive" in table
+    assert width < 80 or heading == ["operator", *aspects[:5], "laws", "contract"]
+    assert width < 100 or "inconclusive" in table
