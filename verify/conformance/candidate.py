@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,10 +12,8 @@ from types import ModuleType
 from typing import Any
 
 from specs import SPECS
+from verify.conformance.adapters import ADAPTERS
 from verify.conformance.network import NETWORK_FUNCTIONS
-
-ADAPTERS: Mapping[str, str] = {"sklearn": "verify.conformance.adapters.sklearn"}
-"""The shipped adapters by the name that the command takes."""
 
 
 class TargetError(Exception):
@@ -32,9 +29,11 @@ class Candidate:
     """The functions of the contract that a target has: `NAME` and, for gradients, `NAME_vjp`."""
 
     name: str
+    command: bool
+    """Whether the name is one that the command takes; else it stands for an object."""
     version: str
     functions: Mapping[str, Callable[..., Any]]
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
 
 
 def load(target: object) -> Candidate:
@@ -45,42 +44,55 @@ def load(target: object) -> Candidate:
         TargetError: the module cannot be imported, or has no function of the contract.
     """
     if not isinstance(target, str):
-        return _of_object(target, getattr(target, "__name__", type(target).__name__))
+        name = getattr(target, "__name__", None)
+        return _of_object(target, name if isinstance(name, str) else type(target).__name__, command=False)
+    return _of_object(_module(target), target, command=True)
+
+
+def _module(target: str) -> ModuleType:
     if target in ADAPTERS:
-        module = _import(target, lambda: importlib.import_module(ADAPTERS[target]))
-    elif target.endswith(".py") or "/" in target:
+        adapter = ADAPTERS[target]
+        remedy = f". The adapter needs {adapter.needs}: pip install 'refnet[{adapter.extra}]'."
+        return _import(target, lambda: importlib.import_module(adapter.module), remedy)
+    if target.endswith(".py") or "/" in target:
         path = Path(target)
         if not path.is_file():
             raise UsageError(f"{target}: there is no such file. Give the path of a Python module.")
-        module = _import(target, lambda: _from_path(path))
-    elif _exists(target):
-        module = _import(target, lambda: importlib.import_module(target))
-    else:
-        adapters = ", ".join(ADAPTERS)
+        return _import(target, lambda: _from_path(path))
+    if not _exists(target):
         raise UsageError(
             f"{target}: no such module. Give the path of a Python file, the dotted name of an installed "
-            f"module, or one of the adapters: {adapters}."
+            f"module, or the name of an adapter: {', '.join(ADAPTERS)}."
         )
-    return _of_object(module, target)
+    return _import(target, lambda: importlib.import_module(target))
 
 
 def _exists(dotted: str) -> bool:
+    """Whether there is such a module; one whose package breaks while it is looked for does exist."""
     try:
         return importlib.util.find_spec(dotted) is not None
-    except (ImportError, ValueError):
-        return False
+    except KeyboardInterrupt:
+        raise
+    except ModuleNotFoundError as error:
+        return not f"{dotted}.".startswith(f"{error.name}.")
+    except ValueError:  # an empty name, or a module without a spec
+        return dotted in sys.modules
+    except BaseException:
+        return True
 
 
-def _import(target: str, load_module: Callable[[], ModuleType]) -> ModuleType:
+def _import(target: str, load_module: Callable[[], ModuleType], remedy: str = "") -> ModuleType:
     try:
         return load_module()
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a foreign module may raise anything, SystemExit included
-        raise TargetError(f"{target} does not import: {type(error).__name__}: {error}") from error
+        missing = remedy if isinstance(error, ModuleNotFoundError) else ""
+        raise TargetError(f"{target} does not import: {type(error).__name__}: {error}{missing}") from error
 
 
 def _from_path(path: Path) -> ModuleType:
+    """A module from a file; its neighbours can be imported while it is executed."""
     name = f"refnet_candidate_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -95,35 +107,36 @@ def _from_path(path: Path) -> ModuleType:
     return module
 
 
-def _of_object(target: object, name: str) -> Candidate:
+def _of_object(target: object, name: str, *, command: bool) -> Candidate:
+    known = (*SPECS, *NETWORK_FUNCTIONS)
     functions: dict[str, Callable[..., Any]] = {}
-    for wanted in (*SPECS, *NETWORK_FUNCTIONS):
-        function = getattr(target, wanted, None)
+    for wanted in known:
+        function = _attribute(target, name, wanted)
+        vjp = _attribute(target, name, f"{wanted}_vjp") or getattr(function, "vjp", None)
         if callable(function):
             functions[wanted] = function
-        vjp = getattr(target, f"{wanted}_vjp", None) or getattr(function, "vjp", None)
         if callable(vjp):
             functions[f"{wanted}_vjp"] = vjp
     if not functions:
-        known = ", ".join((*SPECS, *NETWORK_FUNCTIONS))
         raise TargetError(
             f"{name} has no function of the contract, so nothing can be checked. Name the functions "
-            f"after the contract: {known}; and NAME_vjp(dy, inputs...) for gradients."
+            f"after the contract: {', '.join(known)}; and NAME_vjp(dy, inputs...) for gradients."
         )
-    version = str(getattr(target, "__version__", ""))
-    return Candidate(name, version, functions, tuple(getattr(target, "NOTES", ())))
-
-
-def accepted_settings(function: Callable[..., Any]) -> frozenset[str] | None:
-    """The keyword arguments that a function takes; None when it takes any, or does not say."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return None
-    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
-        return None
-    return frozenset(
-        parameter.name
-        for parameter in parameters
-        if parameter.kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    version, notes = _attribute(target, name, "__version__"), _attribute(target, name, "NOTES")
+    return Candidate(
+        name,
+        command,
+        "" if version is None else str(version),
+        functions,
+        tuple(map(str, notes)) if isinstance(notes, tuple | list) else (),
     )
+
+
+def _attribute(target: object, name: str, wanted: str) -> Any:
+    """An attribute or None; looking for one can run foreign code, which may raise anything."""
+    try:
+        return getattr(target, wanted, None)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise TargetError(f"{name}.{wanted} cannot be read: {type(error).__name__}: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from verify.laws.examples import LAYOUTS
+
 Values = npt.NDArray[Any]
+Shapes = Sequence[tuple[int, ...]]
 
 
 class ContractViolation(Exception):
@@ -19,50 +23,117 @@ class ContractViolation(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The results of a call that kept the signature, and how it behaved otherwise."""
+    """The results of a call that kept the signature, and how the candidate behaved otherwise."""
 
     results: tuple[Values, ...]
-    impurity: str = ""
+    impurity: str
     """How the call touched what is not its own; empty for a pure one."""
-    repeated: str = ""
+    repeated: str
     """How a second, equal call differed; empty for the same bits."""
+    laid_out: tuple[Values, ...]
+    """The results for the same numbers in another memory layout; empty if it did not return any."""
+    misread: str
+    """How that call went wrong; empty if it returned."""
 
 
 def call(
     function: Callable[..., Any],
     arguments: Sequence[Any],
     settings: Mapping[str, Any],
-    shapes: Sequence[tuple[int, ...]],
+    shapes: Shapes,
     dtype: np.dtype[Any],
+    layout: str,
 ) -> Call:
-    """Call twice on copies of the arguments (arrays, or lists and tuples of them), and look at everything.
+    """Call a few times on copies of the arguments (arrays, or lists and tuples of them), and look at all.
+
+    The buffers of the call that counts have held other numbers in a call before it: a result that is
+    remembered by the address of its input is the result for those. A call with equal arguments follows, and
+    one with the arguments in another layout, of `LAYOUTS`.
 
     Raises:
         ContractViolation: with one line that says what came back and what was due.
     """
-    mine, again = _copied(arguments), _copied(arguments)
-    results = _results(_called(function, mine, settings), shapes, dtype)
-    impurity = ""
-    leaves, originals = _leaves(mine), _leaves(arguments)
-    if any(_bits(a) != _bits(b) for a, b in zip(leaves, originals, strict=True)):
-        impurity = "it modifies its input"
-    elif any(np.may_share_memory(y, x) for y in results for x in leaves):
-        impurity = "its result shares memory with its input"
+    mine, again = _mapped(arguments, np.copy), _mapped(arguments, np.copy)
+    buffers, originals = _leaves(mine), _leaves(arguments)
+    for buffer in buffers:
+        buffer[...] = np.flip(buffer).copy()
+    invoke(function, mine, settings)
+    for buffer, original in zip(buffers, originals, strict=True):
+        buffer[...] = original
+    results = _results(invoke(function, mine, settings), shapes, dtype)
     kept = tuple(y.copy() for y in results)
-    second = _results(_called(function, again, settings), shapes, dtype)
-    repeated = ""
+    impurity = repeated = misread = ""
+    if any(_bits(a) != _bits(b) for a, b in zip(buffers, originals, strict=True)):
+        impurity = "it modifies its input"
+    elif any(np.may_share_memory(y, x) for y in results for x in buffers):
+        impurity = "its result shares memory with its input"
+    second = _results(invoke(function, again, settings), shapes, dtype)
     if any(_bits(a) != _bits(b) for a, b in zip(kept, second, strict=True)):
         repeated = "two equal calls give different bits"
     elif any(_bits(a) != _bits(b) for a, b in zip(kept, results, strict=True)):
         repeated = "a second call overwrites the result of the first"
-    return Call(kept, impurity, repeated)
+    laid_out: tuple[Values, ...] = ()
+    try:
+        laid_out = _results(invoke(function, _mapped(arguments, LAYOUTS[layout]), settings), shapes, dtype)
+    except ContractViolation as violation:
+        misread = str(violation)
+    return Call(kept, impurity, repeated, laid_out, misread)
 
 
-def _copied(arguments: Any) -> Any:
-    """Deep copies, so that nothing that a candidate does to its arguments reaches the check."""
+def settings_to_pass(
+    function: Callable[..., Any], settings: Mapping[str, Any], optional: Mapping[str, Any], *, explicit: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """The settings to pass to a function, and those that it would need to take but does not.
+
+    What is at its default in `optional` may be left out, and is unless `explicit`. A function that does not
+    say what it takes is passed only what it must be told.
+    """
+    accepted = _accepted(function)
+    at_default = {name for name, value in settings.items() if name in optional and value == optional[name]}
+    if accepted is None:
+        return {name: value for name, value in settings.items() if name not in at_default}, []
+    passed = {name: value for name, value in settings.items() if explicit or name not in at_default}
+    taken = {name: value for name, value in passed.items() if name in accepted}
+    return taken, [name for name in passed if name not in accepted and name not in at_default]
+
+
+def _accepted(function: Callable[..., Any]) -> frozenset[str] | None:
+    """The keyword arguments that a function takes; None when it takes any, or does not say."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return frozenset(
+        parameter.name
+        for parameter in parameters
+        if parameter.kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    )
+
+
+def invoke(function: Callable[..., Any], arguments: Sequence[Any], settings: Mapping[str, Any]) -> Any:
+    """What a foreign function returns; its warnings are nobody's.
+
+    Raises:
+        ContractViolation: it raises, be it SystemExit.
+    """
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            return function(*arguments, **settings)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a foreign function may raise anything, SystemExit included
+        text = " ".join(str(error).split())
+        raise ContractViolation(f"it raises {type(error).__name__}: {text}"[:300]) from error
+
+
+def _mapped(arguments: Any, change: Callable[[Values], Values]) -> Any:
+    """The same lists and tuples of arrays, with every array changed."""
     if isinstance(arguments, list | tuple):
-        return type(arguments)(_copied(item) for item in arguments)
-    return arguments.copy() if isinstance(arguments, np.ndarray) else arguments
+        return type(arguments)(_mapped(item, change) for item in arguments)
+    return change(arguments) if isinstance(arguments, np.ndarray) else arguments
 
 
 def _leaves(arguments: Any) -> list[Values]:
@@ -75,61 +146,39 @@ def _bits(array: Values) -> tuple[bytes, tuple[int, ...], str]:
     return array.tobytes(), array.shape, array.dtype.name
 
 
-def _called(function: Callable[..., Any], arguments: Sequence[Any], settings: Mapping[str, Any]) -> Any:
-    try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            return function(*arguments, **settings)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # a foreign function may raise anything, SystemExit included
-        text = " ".join(str(error).split())
-        raise ContractViolation(f"it raises {type(error).__name__}: {text}"[:300]) from error
-
-
-def _results(
-    returned: Any, shapes: Sequence[tuple[int, ...]], dtype: np.dtype[Any]
-) -> tuple[Values, ...]:
-    found = _flattened(returned) if len(shapes) > 1 else _single(returned)
+def _results(returned: Any, shapes: Shapes, dtype: np.dtype[Any]) -> tuple[Values, ...]:
+    found = flattened(returned)
     if len(found) != len(shapes):
-        raise ContractViolation(f"it returns {len(found)} arrays where {len(shapes)} are due")
+        raise ContractViolation(f"it returns {_counted(len(found))} where {_counted(len(shapes))} due")
     arrays = []
     for k, (item, shape) in enumerate(zip(found, shapes, strict=True)):
-        which = f"result {k}" if len(shapes) > 1 else "it"
-        if not isinstance(item, np.ndarray | np.generic):
-            raise ContractViolation(
-                f"{which} {'is' if len(shapes) > 1 else 'returns'} {_described(item)} where "
-                f"{_due(shape, dtype)} is due"
-            )
-        array = np.asarray(item)
-        if array.dtype != dtype or array.shape != shape:
-            raise ContractViolation(
-                f"{which} {'is' if len(shapes) > 1 else 'returns'} {_described(item)} where "
-                f"{_due(shape, dtype)} is due"
-            )
+        array = np.asarray(item) if _is_plain(item) else None
+        if array is None or array.dtype != dtype or array.shape != shape:
+            which = f"result {k} is" if len(shapes) > 1 else "it returns"
+            raise ContractViolation(f"{which} {_described(item)} where {dtype} of shape {shape} is due")
         arrays.append(array)
     return tuple(arrays)
 
 
-def _single(returned: Any) -> list[Any]:
-    """One array; a tuple or list of one is the same."""
-    if isinstance(returned, tuple | list) and len(returned) == 1:
-        return [returned[0]]
-    return [returned]
+def _is_plain(item: Any) -> bool:
+    """A subclass of an array may compute when it is looked at, or hide elements under a mask."""
+    return type(item) is np.ndarray or isinstance(item, np.generic)
 
 
-def _flattened(returned: Any) -> list[Any]:
-    """Arrays out of nested lists and tuples, in order."""
+def flattened(returned: Any) -> list[Any]:
+    """Arrays out of nested lists and tuples, in order; one array is the same as a tuple of one."""
     if isinstance(returned, list | tuple):
-        return [leaf for item in returned for leaf in _flattened(item)]
+        return [leaf for item in returned for leaf in flattened(item)]
     return [returned]
+
+
+def _counted(arrays: int) -> str:
+    return "1 array" if arrays == 1 else f"{arrays} arrays"
 
 
 def _described(item: Any) -> str:
-    if isinstance(item, np.ndarray | np.generic):
-        return f"{item.dtype} of shape {item.shape}"
-    return "None" if item is None else f"a {type(item).__name__}"
-
-
-def _due(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
-    return f"{dtype} of shape {shape}"
+    kind = "None" if item is None else f"a {type(item).__name__}"
+    if not isinstance(item, np.ndarray | np.generic):
+        return kind
+    array = f"{item.dtype} of shape {item.shape}"
+    return array if _is_plain(item) else f"{kind}, {array},"

@@ -9,25 +9,26 @@ import numpy as np
 import numpy.typing as npt
 
 from verify.arithmetic.bounds import ErrorBound
-from verify.arithmetic.formats import Format, Truth, error_in_ulp, ulp
+from verify.arithmetic.formats import Format, Truth, error_in_ulp, ulp_exponents
 from verify.reports.record import Verdict
 
 CORRECT_ROUNDING = 0.5
 """The error in ulp that no result can be asked to be below."""
 
 SLACK = 1.0 + 2.0**-30
-"""The bounds are themselves computed in float64, by some hundred operations at most."""
+"""The bounds are themselves computed in float64, by some thousand operations at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The verdict on one array; `ratio` and `ulp` belong to the element at `index`, the worst one."""
+    """The verdict on one array; `ratio`, `ulp` and `bound` are those of the worst element, at `index`."""
 
     verdict: Verdict
     ratio: float
     ulp: float
     index: tuple[int, ...]
-    failing: int
+    concerned: int
+    """How many elements have the verdict of the array."""
     elements: int
     bound: float
 
@@ -35,35 +36,40 @@ class Judgement:
 def judge(got: npt.NDArray[Any], truth: Truth, bound: ErrorBound, fmt: Format) -> Judgement:
     """Fail beyond the deterministic bound, suspect beyond the statistical one, else pass.
 
-    An element whose bound is not finite is undecided, unless it is exactly right; then the verdict on the
-    array is inconclusive, if nothing else is wrong with it.
+    What is correctly rounded passes whatever the bound. Otherwise the error is compared in absolute terms,
+    because bound / ulp overflows where the ulp is the smallest number of float64. An element whose bound is
+    not finite is undecided; the array is inconclusive then, if nothing else is wrong with it. A NaN or an
+    infinity in the place of a number is infinitely far off, so only an infinite bound leaves it undecided.
     """
     if not got.size:
         return Judgement(Verdict.PASS, 0.0, 0.0, (), 0, 0, 0.0)
     with np.errstate(all="ignore"):
-        error = np.asarray(error_in_ulp(got, truth, fmt), dtype=np.float64)
-        unit = np.asarray(ulp(truth.nearest, fmt), dtype=np.float64)
-        hard = np.maximum(bound.deterministic / unit * SLACK, CORRECT_ROUNDING)
-        soft = np.maximum(bound.statistical / unit * SLACK, CORRECT_ROUNDING)
-        undecided = ~np.isfinite(hard) & ~(error <= CORRECT_ROUNDING)
-        hard = np.where(np.isfinite(hard), hard, np.inf)
-        failing = ~(error <= hard) | (~np.isfinite(error) & ~undecided)
-        ratio = np.where(np.isfinite(error), error / np.where(np.isfinite(hard), hard, 1.0), np.inf)
-        ratio = np.where(undecided & ~failing, 0.0, ratio)
-        suspect = ~failing & ~undecided & ~(error <= soft)
-    index = tuple(int(i) for i in np.unravel_index(int(np.argmax(ratio)), ratio.shape))
-    if failing.any():
-        verdict = Verdict.FAIL
-    elif suspect.any():
-        verdict = Verdict.SUSPECT
-    else:
-        verdict = Verdict.INCONCLUSIVE if undecided.any() else Verdict.PASS
+        ulp = np.ldexp(1.0, ulp_exponents(truth, fmt))
+        in_ulp = error_in_ulp(got, truth, fmt)
+        error = in_ulp * ulp
+        hard = np.broadcast_to(bound.deterministic, got.shape)
+        soft = np.minimum(bound.statistical, hard)
+        correct = in_ulp <= CORRECT_ROUNDING
+        known = np.isfinite(hard)
+        granted = correct | (error <= hard * SLACK) & known
+        likely = correct | (error <= soft * SLACK) & known
+        ratio = in_ulp / np.maximum(hard / ulp, CORRECT_ROUNDING)
+    ratio = np.where(known | correct, np.where(np.isnan(ratio), np.inf, ratio), 0.0)
+    of_verdict = {
+        Verdict.FAIL: ~granted & known,
+        Verdict.SUSPECT: granted & ~likely,
+        Verdict.INCONCLUSIVE: ~granted & ~known,
+        Verdict.PASS: likely,
+    }
+    verdict, concerned = next((v, elements) for v, elements in of_verdict.items() if elements.any())
+    worst = int(np.argmax(np.where(concerned, ratio, -1.0)))
+    index = tuple(int(i) for i in np.unravel_index(worst, got.shape))
     return Judgement(
         verdict,
         float(ratio[index]),
-        float(error[index]),
+        float(in_ulp[index]),
         index,
-        int(failing.sum()),
+        int(concerned.sum()),
         got.size,
-        float(np.broadcast_to(bound.deterministic, got.shape)[index]),
+        float(hard[index]),
     )

@@ -1,239 +1,262 @@
-"""The functions of a whole network: their cases, what they should return, and how far off they may be."""
+"""The functions of a whole network: their cases, what they should return, and how far off they may be.
+
+The bounds come from running refnet's own network on arrays that carry (value, bound), with the slope of the
+loss widened to the loosest form of it. They are wide for deep networks, because errors are carried along in
+absolute terms, and narrow at the sizes here: narrower than any of the mistakes that a composition invites.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
+from functools import partial
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 from zlib import crc32
 
 import numpy as np
-import numpy.typing as npt
 
 import specs.network
-import specs.optimizers
-from refnet import linear, relu, softmax_cross_entropy_with_integer_labels
+from refnet.network import HEADS, backward, forward, mlp, mlp_gradients
+from refnet.optimizers import sgd_step
+from refnet.training import sgd_epoch
 from specs import SPECS
+from specs.maths import Series
 from verify.arithmetic.bounds import Bounded, ErrorBound, cover, granted_model
-from verify.arithmetic.certified import certify, certify_vjp
-from verify.arithmetic.formats import FLOAT64, Format, Truth, ulp
-
-Values = npt.NDArray[Any]
+from verify.arithmetic.certified import Kind, certify, certify_vjp, decide
+from verify.arithmetic.formats import Format, Truth
+from verify.conformance.contract import Values
+from verify.conformance.findings import Finding
+from verify.conformance.plan import Plan
+from verify.conformance.trial import Expected, Task, Trial, attempt, findings_of, grants_flush
+from verify.reports.record import Verdict
 
 SIZES = ((5, 4, 3), (3, 6, 2), (4, 3, 5, 3), (2, 3), (6, 1, 4))
 """The widths of the layers: one hidden layer, two, none, one of a single neuron."""
 
 BATCHES = (3, 1, 5, 2)
 
-LEARNING_RATES = (0.125, 0.5, 0.0078125)
-"""Powers of two, so that the learning rate is the same number in every format."""
+LEARNING_RATES = (0.125, 0.1, 0.0078125)
 
+SCALES = (1.0, 0.125, 3.0)
+"""Of the samples: near the kinks of the hidden layers, and where softmax is all but certain."""
 
-@dataclass(frozen=True, slots=True)
-class NetworkCase:
-    """One call of a network function, and its results in the order in which they are flattened."""
+CASES = 4
+"""One case in this many of those that an operator has: a network costs as much as many operators."""
 
-    arguments: tuple[Any, ...]
-    settings: Mapping[str, float]
-    outputs: tuple[str, ...]
-    shapes: tuple[tuple[int, ...], ...]
-
-    def inputs(self) -> dict[str, Any]:
-        return {f"argument {k}": item for k, item in enumerate(self.arguments)}
+Bounding = Callable[[Values], Bounded]
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkFunction:
-    """`make` draws a case; `expect` gives the truth and the bound of each of its results."""
+    """A function of the contract that takes a whole network.
+
+    `make` draws the trial of a case; `certified` gives what is due for each of its results, `bounded` runs
+    refnet's own code on arrays with bounds, with the trial's settings.
+    """
 
     aspect: str
-    make: Callable[[np.random.Generator, Format, int], NetworkCase]
-    expect: Callable[[NetworkCase, Format], Sequence[tuple[Truth, ErrorBound]]]
+    reference: Callable[..., Any]
+    make: Callable[[int, np.random.Generator, Format], Trial]
+    certified: Callable[[Trial, Format], Sequence[Truth]]
+    bounded: Callable[[Trial, Bounding], Sequence[Bounded]]
 
 
-def network_case(name: str, fmt: Format, number: int, seed: int) -> NetworkCase:
-    """The case of this number, reproduced by the number and the seed alone."""
-    rng = np.random.default_rng((seed, crc32(name.encode()), fmt.precision, number))
-    return NETWORK_FUNCTIONS[name].make(rng, fmt, number)
+def judge_network(
+    functions: Mapping[str, Callable[..., Any]], name: str, fmt: Format, plan: Plan
+) -> Iterator[Finding]:
+    """All findings on one of a candidate's functions of a network in one dtype."""
+    wanted, function = NETWORK_FUNCTIONS[name], functions.get(name)
+    if function is None:
+        yield Finding(wanted.aspect, 0, Verdict.NOT_RUN, "the candidate does not have it")
+        return
+    task = Task(wanted.aspect, wanted.reference, {}, function == wanted.reference)
+    for case in plan.cases(every=CASES):
+        if plan.wants(case):
+            trial = network_trial(name, fmt, case, plan.seed)
+            expect = partial(_expect, wanted, fmt)
+            yield from findings_of([attempt(function, task, trial, fmt)], task, expect, fmt)
+
+
+def network_trial(name: str, fmt: Format, case: int, seed: int) -> Trial:
+    """The trial of a case, reproduced by its number and the seed alone."""
+    rng = np.random.default_rng((seed, crc32(name.encode()), fmt.precision, case))
+    return NETWORK_FUNCTIONS[name].make(case, rng, fmt)
+
+
+def _expect(wanted: NetworkFunction, fmt: Format, trial: Trial) -> list[Expected]:
+    """The certified values, with the deterministic and the statistical bounds."""
+    truths = wanted.certified(trial, fmt)
+    with np.errstate(all="ignore"):
+        runs = (wanted.bounded(trial, _exact_in(fmt, statistical)) for statistical in (False, True))
+        bounds = [ErrorBound(d.error, s.error) for d, s in zip(*runs, strict=True)]
+    return [Expected(truth, bound) for truth, bound in zip(truths, bounds, strict=True)]
+
+
+def _exact_in(fmt: Format, statistical: bool) -> Bounding:
+    """What makes an array of the format one that carries a bound, of 0 to begin with."""
+    model = granted_model(fmt, statistical, flush_to_zero=grants_flush(fmt))
+    return lambda x: Bounded(x.astype(np.float64), 0.0, model)
 
 
 # ------------------------------------------------------------------------------------------------- cases
 
 
-def _parameters(rng: np.random.Generator, fmt: Format, sizes: Sequence[int]) -> list[tuple[Values, Values]]:
-    return [
+def _network(
+    case: int, rng: np.random.Generator, fmt: Format
+) -> tuple[list[tuple[Values, Values]], Values, Values]:
+    """Parameters, samples and labels."""
+    sizes, batch = SIZES[case % len(SIZES)], BATCHES[case % len(BATCHES)]
+    params = [
         (rng.standard_normal((k, m)).astype(fmt.dtype), rng.standard_normal(m).astype(fmt.dtype))
-        for k, m in zip(sizes[:-1], sizes[1:], strict=True)
+        for k, m in pairwise(sizes)
     ]
+    x = (rng.standard_normal((batch, sizes[0])) * SCALES[case % len(SCALES)]).astype(fmt.dtype)
+    return params, x, rng.integers(sizes[-1], size=batch)
 
 
 def _flat(params: Sequence[tuple[Any, Any]]) -> list[Any]:
     return [array for layer in params for array in layer]
 
 
-def _names(params: Sequence[Any], prefix: str) -> tuple[str, ...]:
-    return tuple(f"{prefix}{kind}{k}" for k in range(len(params)) for kind in ("w", "b"))
-
-
-def _network(rng: np.random.Generator, fmt: Format, number: int) -> tuple[Any, Values, Values]:
-    sizes, batch = SIZES[number % len(SIZES)], BATCHES[number % len(BATCHES)]
-    params = _parameters(rng, fmt, sizes)
-    x = rng.standard_normal((batch, sizes[0])).astype(fmt.dtype)
-    return params, x, rng.integers(sizes[-1], size=batch)
-
-
-def _make_mlp(rng: np.random.Generator, fmt: Format, number: int) -> NetworkCase:
-    params, x, _ = _network(rng, fmt, number)
-    return NetworkCase((x, params), {}, ("z",), ((len(x), len(params[-1][1])),))
-
-
-def _make_gradients(rng: np.random.Generator, fmt: Format, number: int) -> NetworkCase:
-    params, x, labels = _network(rng, fmt, number)
-    shapes = tuple(array.shape for array in _flat(params))
-    return NetworkCase((params, x, labels), {}, _names(params, "d"), shapes)
-
-
-def _make_epoch(rng: np.random.Generator, fmt: Format, number: int) -> NetworkCase:
-    params, x, labels = _network(rng, fmt, number)
-    shapes = tuple(array.shape for array in _flat(params))
-    settings = {"learning_rate": LEARNING_RATES[number % len(LEARNING_RATES)] / 4}
-    return NetworkCase((params, x, labels), settings, _names(params, ""), shapes)
-
-
-def _make_step(rng: np.random.Generator, fmt: Format, number: int) -> NetworkCase:
-    shape = (3, 5) if number % 2 else (7,)
-    scale = 2.0 ** rng.integers(-20, 21, shape)
-    param = (rng.standard_normal(shape) * scale).astype(fmt.dtype)
-    grad = (rng.standard_normal(shape) * rng.permutation(scale.ravel()).reshape(shape)).astype(fmt.dtype)
-    settings = {"learning_rate": LEARNING_RATES[number % len(LEARNING_RATES)]}
-    return NetworkCase((param, grad), settings, ("param",), (shape,))
-
-
-# ------------------------------------------------------------------------------- the truth and its bounds
-
-
-def _bounded(arrays: Sequence[Values], fmt: Format, statistical: bool) -> list[Bounded]:
-    model = granted_model(fmt, statistical, flush_to_zero=True)
-    return [Bounded(a.astype(np.float64), 0.0, model) for a in arrays]
-
-
 def _layers(flat: Sequence[Any]) -> list[tuple[Any, Any]]:
     return list(zip(flat[::2], flat[1::2], strict=True))
 
 
-def _forward(x: Any, params: Sequence[tuple[Any, Any]]) -> tuple[Any, list[Any]]:
-    """The operators of the network in turn, with their residuals."""
-    residuals: list[Any] = []
-    for number, (w, b) in enumerate(params):
-        if number:
-            x, kept = relu.forward(x)
-            residuals.append(kept)
-        x, kept = linear.forward(x, w, b)
-        residuals.append(kept)
-    return x, residuals
+def _names(layers: int, prefix: str = "") -> tuple[str, ...]:
+    return tuple(f"{prefix}{kind}{k}" for k in range(layers) for kind in ("w", "b"))
 
 
-def _gradients(x: Any, labels: Values, params: Sequence[tuple[Any, Any]]) -> list[Any]:
-    """The gradients of the mean loss; the slope of the loss has the bound of the loosest of its forms."""
-    loss = softmax_cross_entropy_with_integer_labels
-    z, residuals = _forward(x, params)
-    one: Any = Bounded(1.0, 0.0, z.model)
-    value, kept = loss.forward(z, labels)
-    slope: Any = loss.backward(kept, one).z
-    for form in SPECS[loss.name].forms:
-        if form.vjp is not None:
-            slope = cover(slope, form.vjp(one, value, z, labels)[0])
-    gradients: list[Any] = []
-    for number in range(len(params) - 1, -1, -1):
-        layer = linear.backward(residuals[2 * number], slope)
-        gradients = [layer.w, layer.b, *gradients]
-        if number:
-            slope = relu.backward(residuals[2 * number - 1], layer.x).x
-    return gradients
+def _make_mlp(case: int, rng: np.random.Generator, fmt: Format) -> Trial:
+    params, x, _ = _network(case, rng, fmt)
+    shape = (len(x), len(params[-1][1]))
+    return Trial(case, (x, params), {}, ("z",), (shape,), {"x": x, "params": params})
 
 
-def _both_models(run: Callable[[bool], Sequence[Bounded]]) -> list[ErrorBound]:
-    with np.errstate(all="ignore"):
-        return [ErrorBound(d.error, s.error) for d, s in zip(run(False), run(True), strict=True)]
+def _make_gradients(case: int, rng: np.random.Generator, fmt: Format) -> Trial:
+    params, x, labels = _network(case, rng, fmt)
+    names, shapes = _names(len(params), "d"), tuple(array.shape for array in _flat(params))
+    inputs = {"params": params, "x": x, "labels": labels}
+    return Trial(case, (params, x, labels), {}, names, shapes, inputs)
 
 
-def _expect_mlp(case: NetworkCase, fmt: Format) -> list[tuple[Truth, ErrorBound]]:
-    x, params = case.arguments
-
-    def run(statistical: bool) -> list[Any]:
-        inner = _bounded([x, *_flat(params)], fmt, statistical)
-        return [_forward(inner[0], _layers(inner[1:]))[0]]
-
-    truth = certify(specs.network.mlp, (x, *_flat(params)), fmt, {})
-    return list(zip([truth], _both_models(run), strict=True))
+def _make_epoch(case: int, rng: np.random.Generator, fmt: Format) -> Trial:
+    params, xs, labels = _network(case, rng, fmt)
+    names, shapes = _names(len(params)), tuple(array.shape for array in _flat(params))
+    settings = {"learning_rate": LEARNING_RATES[case % len(LEARNING_RATES)]}
+    inputs = {"params": params, "xs": xs, "labels": labels}
+    return Trial(case, (params, xs, labels), settings, names, shapes, inputs)
 
 
-def _expect_gradients(case: NetworkCase, fmt: Format) -> list[tuple[Truth, ErrorBound]]:
-    params, x, labels = case.arguments
+# ----------------------------------------------------------------------------------------- what is due
+
+
+def _certified_mlp(trial: Trial, fmt: Format) -> list[Truth]:
+    x, params = trial.arguments
+    return [certify(specs.network.mlp, (x, *_flat(params)), fmt, {})]
+
+
+def _certified_gradients(trial: Trial, fmt: Format) -> tuple[Truth, ...]:
+    params, x, labels = trial.arguments
+    flat = _flat(params)
+    parameters = tuple(range(2, 2 + len(flat)))
+    return certify_vjp(
+        specs.network.mlp_loss, (x, labels, *flat), parameters, np.ones((), fmt.dtype), fmt, {}
+    )
+
+
+def _certified_epoch(trial: Trial, fmt: Format) -> list[Truth]:
+    """The steps of the epoch on exact numbers, from one sample to the next without any rounding."""
+    params, xs, labels = trial.arguments
     flat = _flat(params)
 
-    def run(statistical: bool) -> list[Any]:
-        inner = _bounded([x, *flat], fmt, statistical)
-        return _gradients(inner[0], labels, _layers(inner[1:]))
+    def evaluate(kind: Kind) -> Any:
+        numbers = np.frompyfunc(lambda value: kind.number(float(value)), 1, 1)
+        rate, x = kind.number(trial.settings["learning_rate"]), numbers(xs)
+        exact = [numbers(array) for array in flat]
+        for sample in range(len(xs)):
+            loss = partial(specs.network.mlp_loss, x[sample : sample + 1], labels[sample : sample + 1])
+            slopes = _slopes(loss, exact, kind)
+            exact = [array - rate * slope for array, slope in zip(exact, slopes, strict=True)]
+        return np.concatenate([array.ravel() for array in exact])
 
-    one = np.ones((), fmt.dtype)
-    where = tuple(range(2, 2 + len(flat)))
-    truths = certify_vjp(specs.network.mlp_loss, (x, labels, *flat), where, one, fmt, {})
-    return list(zip(truths, _both_models(run), strict=True))
-
-
-def _expect_epoch(case: NetworkCase, fmt: Format) -> list[tuple[Truth, ErrorBound]]:
-    """The steps by hand, in float64 with their own bound: what the oracle does not know is granted too."""
-    params, x, labels = case.arguments
-    flat, rate = _flat(params), case.settings["learning_rate"]
-
-    def run(inner_format: Format, statistical: bool) -> list[Any]:
-        xs, *inner = _bounded([x, *flat], inner_format, statistical)
-        for sample in range(len(x)):
-            one = slice(sample, sample + 1)
-            steps = _gradients(xs[one], labels[one], _layers(inner))
-            inner = [p - rate * g for p, g in zip(inner, steps, strict=True)]
-        return inner
-
-    granted = _both_models(lambda statistical: run(fmt, statistical))
-    with np.errstate(all="ignore"):
-        oracle = run(FLOAT64, False)
+    whole = decide(evaluate, fmt)
+    ends = np.cumsum([array.size for array in flat])[:-1]
     return [
-        (
-            _truth_of(value.value, fmt),
-            ErrorBound(bound.deterministic + value.error, bound.statistical + value.error),
+        Truth(nearest.reshape(array.shape), fraction.reshape(array.shape))
+        for array, nearest, fraction in zip(
+            flat, np.split(whole.nearest, ends), np.split(whole.fraction, ends), strict=True
         )
-        for value, bound in zip(oracle, granted, strict=True)
     ]
 
 
-def _truth_of(values: npt.NDArray[np.float64], fmt: Format) -> Truth:
-    """Numbers that float64 holds, as the truth for a format that is no wider."""
-    nearest = values.astype(fmt.dtype)
-    return Truth(nearest, np.asarray((values - nearest) / ulp(nearest, fmt), dtype=np.float64))
+def _slopes(loss: Callable[..., Any], parameters: Sequence[Any], kind: Kind) -> list[Any]:
+    """The gradient of the loss for each parameter: a run on the power series x + t for each element x."""
+    gradients = []
+    for position, array in enumerate(parameters):
+        gradient = np.empty(array.shape, dtype=object)
+        for index in np.ndindex(array.shape):
+            moved = array.copy()
+            moved[index] = array[index] + kind.series(0.0)
+            value = loss(*parameters[:position], moved, *parameters[position + 1 :])
+            value = value.item() if isinstance(value, np.ndarray) else value
+            gradient[index] = value.terms[1] if isinstance(value, Series) else kind.number(0.0)
+        gradients.append(gradient)
+    return gradients
 
 
-def _expect_step(case: NetworkCase, fmt: Format) -> list[tuple[Truth, ErrorBound]]:
-    param, grad = case.arguments
-    rate = case.settings["learning_rate"]
+# ------------------------------------------------------------------------------------------------ bounds
 
-    def run(statistical: bool) -> list[Any]:
-        p, g = _bounded([param, grad], fmt, statistical)
-        return [p - rate * g]
 
-    settings = {"learning_rate": Fraction(rate)}
-    truth = certify(specs.optimizers.sgd_step, (param, grad), fmt, settings)
-    return list(zip([truth], _both_models(run), strict=True))
+def _bounded_mlp(trial: Trial, bound: Bounding) -> list[Any]:
+    x, params = trial.arguments
+    z, _ = forward(*_as_reference(x, params, bound))
+    return [z]
+
+
+def _bounded_gradients(trial: Trial, bound: Bounding) -> list[Any]:
+    params, x, labels = trial.arguments
+    return _gradients(*_as_reference(x, params, bound), labels)
+
+
+def _bounded_epoch(trial: Trial, bound: Bounding) -> list[Any]:
+    params, xs, labels = trial.arguments
+    x, layers = _as_reference(xs, params, bound)
+    for sample in range(len(xs)):
+        one = slice(sample, sample + 1)
+        gradients = _gradients(x[one], layers, labels[one])
+        steps = [
+            sgd_step.forward(param, gradient, **trial.settings)[0]
+            for param, gradient in zip(_flat(layers), gradients, strict=True)
+        ]
+        layers = _layers(steps)
+    return _flat(layers)
+
+
+def _as_reference(x: Values, params: Sequence[tuple[Values, Values]], bound: Bounding) -> tuple[Any, Any]:
+    """The arguments with bounds, as what refnet's code takes them for."""
+    return bound(x), [(bound(w), bound(b)) for w, b in params]
+
+
+def _gradients(x: Any, layers: Any, labels: Values) -> list[Any]:
+    """refnet's backpropagation, from the slope of the loss in the loosest of its forms."""
+    z, residuals = forward(x, layers)
+    slope: Any = HEADS["softmax"].slope(z, labels)
+    one = Bounded(1.0, 0.0, slope.model)
+    for form in SPECS["softmax_cross_entropy_with_integer_labels"].forms:
+        if form.vjp is not None:
+            slope = cover(slope, form.vjp(one, None, z, labels)[0])
+    return _flat(backward(residuals, slope))
 
 
 NETWORK_FUNCTIONS: Mapping[str, NetworkFunction] = MappingProxyType(
     {
-        "sgd_step": NetworkFunction("step", _make_step, _expect_step),
-        "mlp": NetworkFunction("value", _make_mlp, _expect_mlp),
-        "mlp_gradients": NetworkFunction("value", _make_gradients, _expect_gradients),
-        "sgd_epoch": NetworkFunction("epoch", _make_epoch, _expect_epoch),
+        "mlp": NetworkFunction("value", mlp, _make_mlp, _certified_mlp, _bounded_mlp),
+        "mlp_gradients": NetworkFunction(
+            "value", mlp_gradients, _make_gradients, _certified_gradients, _bounded_gradients
+        ),
+        "sgd_epoch": NetworkFunction("epoch", sgd_epoch, _make_epoch, _certified_epoch, _bounded_epoch),
     }
 )
-"""The functions of the contract that take a whole network, or step its parameters."""
+"""The functions of the contract that take a whole network."""

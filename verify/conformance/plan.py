@@ -1,8 +1,10 @@
-"""The plan of cases: which examples an operator is judged on, determined by the level and the seed."""
+"""The plan of a check: which cases there are, by the level and the seed, and how one is replayed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 from zlib import crc32
@@ -12,7 +14,7 @@ from verify.arithmetic.formats import Format
 from verify.laws.examples import REGIMES, Example, Shape, make_example
 
 LEVELS: Mapping[str, int] = {"smoke": 8, "ci": 40, "deep": 400}
-"""Cases for each operator and dtype."""
+"""Drawn cases for each operator and dtype."""
 
 SHAPES = (
     {"batch": 3, "n": 3, "k": 5, "m": 4, "c": 5},
@@ -22,6 +24,34 @@ SHAPES = (
     {"batch": 5, "n": 5, "k": 3, "m": 7, "c": 3},
 )
 """All axes of a shape differ, so that a transposition cannot hide; a batch of one; a row of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to run. `case` replays a single one: the known answers of a spec come first, then drawn cases."""
+
+    target: str
+    command: bool
+    """Whether the target is one that the command takes, rather than an object in Python."""
+    level: str
+    seed: int
+    case: int | None
+
+    def cases(self, known: int = 0, *, every: int = 1) -> Sequence[int]:
+        """All cases of an operator with so many known answers, and the one to be replayed."""
+        drawn = LEVELS[self.level] // every
+        return sorted({*range(known + drawn), *([] if self.case is None else [self.case])})
+
+    def wants(self, case: int) -> bool:
+        return self.case is None or case == self.case
+
+    def replay(self, op: str, dtype: str, case: int) -> str:
+        """The line that runs one case again."""
+        if not self.command:
+            chosen = f"ops=[{op!r}], dtypes=[{dtype!r}], level={self.level!r}, seed={self.seed}, case={case}"
+            return f"verify.check({self.target}, {chosen})"
+        options = f"--op {op} --dtype {dtype} --level {self.level} --seed {self.seed} --case {case}"
+        return f"refnet check {shlex.quote(self.target)} {options}"
 
 
 def shape_of(spec: Spec, number: int) -> Shape:
@@ -40,14 +70,10 @@ def settings_of(spec: Spec, number: int) -> dict[str, Any]:
     return dict(zip(names, combinations[number % len(combinations)], strict=True))
 
 
-def make_case(spec: Spec, fmt: Format, number: int, seed: int) -> Example:
-    """The case of this number. Every case is reproduced by its number and the seed alone."""
+def draw(spec: Spec, fmt: Format, number: int, seed: int) -> Example:
+    """The drawn case of this number, reproduced by the number and the seed alone."""
     regime = REGIMES[number % len(REGIMES)]
     turn = number // len(REGIMES)
     origin = (seed, crc32(spec.name.encode()), fmt.precision, number)
-    return make_example(spec, fmt, shape_of(spec, number + turn), regime, settings_of(spec, number + turn), origin)
-
-
-def cases(spec: Spec, fmt: Format, level: str, seed: int) -> Iterator[tuple[int, Example]]:
-    for number in range(LEVELS[level]):
-        yield number, make_case(spec, fmt, number, seed)
+    shape, settings = shape_of(spec, number + turn), settings_of(spec, number + turn)
+    return make_example(spec, fmt, shape, regime, settings, origin)

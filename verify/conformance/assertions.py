@@ -1,0 +1,45 @@
+"""The check of a single function, as an assertion for a test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from io import StringIO
+from types import SimpleNamespace
+from typing import Any
+
+from rich.console import Console
+
+from verify.conformance.check import check
+from verify.reports.console import print_report
+
+WIDTH = 100
+"""Columns of the text of a failed assertion."""
+
+
+def assert_conforms(
+    function: Callable[..., Any],
+    op: str,
+    *,
+    vjp: Callable[..., Any] | None = None,
+    dtypes: Iterable[str] | None = None,
+    level: str = "ci",
+    seed: int = 0,
+    case: int | None = None,
+) -> None:
+    """Judge a function, and its vjp if there is one, as the operator of this name.
+
+    `function(inputs..., *, settings...)` and `vjp(dy, inputs..., *, settings...)` as in the contract.
+
+    Raises:
+        AssertionError: something fails; the message is the report.
+        UsageError: there is no such operator, dtype or level.
+    """
+    name = getattr(function, "__name__", type(function).__name__)
+    functions = {op: function} | ({} if vjp is None else {f"{op}_vjp": vjp})
+    report = check(
+        SimpleNamespace(__name__=name, **functions), ops=[op], dtypes=dtypes, level=level, seed=seed, case=case
+    )
+    if report.exit_code():
+        text = StringIO()
+        print_report(report, Console(file=text, width=WIDTH, color_system=None))
+        raise AssertionError(f"{name} does not conform to {op}\n\n{text.getvalue()}")

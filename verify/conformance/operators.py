@@ -1,0 +1,318 @@
+"""The operators of the specs: their trials, what is due in them, and what a candidate makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from refnet import OPS
+from specs import SPECS, Aspect, Domain, Kink, Spec, Variant
+from verify.arithmetic.bounds import ErrorBound, value_bound, vjp_bounds
+from verify.arithmetic.certified import certify, certify_vjp
+from verify.arithmetic.formats import Format, Truth
+from verify.conformance.contract import ContractViolation, Values, flattened, invoke, settings_to_pass
+from verify.conformance.findings import Finding
+from verify.conformance.plan import Plan, draw
+from verify.conformance.trial import (
+    Attempt,
+    Expected,
+    Results,
+    Task,
+    Trial,
+    attempt,
+    findings_of,
+    grants_flush,
+)
+from verify.laws.examples import Example, output_shape
+from verify.laws.law import Law, LawViolation, NotApplicable, Subject
+from verify.laws.laws import laws_of
+from verify.reports.record import Verdict
+
+LAW_CASES = 5
+"""One drawn case in this many is put to the laws, which cost more than a judgement; prime to the number of
+regimes, so that all of them are met."""
+
+SEEN_BY_THE_CALL = ("pure", "layout-independent", "residuals-are-kept")
+"""Laws that the contract of a call covers, or that only the reference can show."""
+
+Function = Callable[..., Any]
+Functions = Mapping[str, Function]
+Drawn = Sequence[tuple[int, Example]]
+
+
+def judge_operator(functions: Functions, name: str, fmt: Format, plan: Plan) -> Iterator[Finding]:
+    """All findings on one operator of a candidate in one dtype."""
+    spec, value, vjp = SPECS[name], functions.get(name), functions.get(f"{name}_vjp")
+    drawn = _drawn(spec, fmt, plan)
+    variant: Variant | None = None
+    if value is None:
+        yield Finding(spec.aspect.value, 0, Verdict.NOT_RUN, "the candidate does not have it")
+    else:
+        variant, found = _judge_values(spec, value, drawn, fmt)
+        yield from found
+        yield from _judge_known_answers(spec, value, variant, fmt, plan)
+    if vjp is not None:
+        yield from _judge_gradients(spec, vjp, _conventions(spec, value, variant), drawn, fmt)
+    elif value is not None and spec.aspect is Aspect.VALUE:
+        yield Finding("vjp", 0, Verdict.NOT_RUN, f"the candidate has no {name}_vjp")
+    if variant is None:
+        yield from _put_to_the_laws(spec, value, vjp, drawn, fmt)
+    else:
+        reason = f"the laws are stated for the reference's convention, and this one is {variant.name}"
+        yield Finding("law:all", 0, Verdict.NOT_RUN, reason)
+
+
+def _drawn(spec: Spec, fmt: Format, plan: Plan) -> Drawn:
+    """The drawn cases; those of an operator with variants decide together which one a candidate follows, so
+    that a replay of one case needs them all."""
+    known = len(spec.cases)
+    return [
+        (case, draw(spec, fmt, case - known, plan.seed))
+        for case in plan.cases(known)
+        if case >= known and (spec.variants or plan.wants(case))
+    ]
+
+
+# ------------------------------------------------------------------------------------------------ values
+
+
+def _judge_values(
+    spec: Spec, value: Function, drawn: Drawn, fmt: Format
+) -> tuple[Variant | None, list[Finding]]:
+    """The findings on the values, and the variant that the candidate follows in all of them, if it does."""
+    task = Task(spec.aspect.value, OPS[spec.name].__call__, _optional(spec), value == OPS[spec.name])
+    trials = [_value_trial(spec, case, example.inputs, example.settings) for case, example in drawn]
+    return _under_a_convention(
+        [attempt(value, task, trial, fmt) for trial in trials],
+        task,
+        partial(_expect_value, spec, fmt),
+        (None, *spec.variants),
+        fmt,
+    )
+
+
+def _value_trial(
+    spec: Spec, case: int, inputs: Sequence[Values], settings: Mapping[str, Any], about: str = ""
+) -> Trial:
+    return Trial(
+        case,
+        tuple(inputs),
+        settings,
+        ("param" if spec.aspect is Aspect.STEP else "y",),
+        (output_shape(spec, inputs, settings),),
+        {item.name: x for item, x in zip(spec.inputs, inputs, strict=True)},
+        about,
+    )
+
+
+def _optional(spec: Spec) -> dict[str, Any]:
+    return {setting.name: setting.default for setting in spec.settings if not setting.required}
+
+
+def _under_a_convention(
+    attempts: Sequence[Attempt],
+    task: Task,
+    expect: Callable[[Variant | None, Trial], Sequence[Expected]],
+    conventions: Sequence[Variant | None],
+    fmt: Format,
+) -> tuple[Variant | None, list[Finding]]:
+    """The findings under the first convention under which all is well, else under the first of all."""
+    found = [
+        (variant, findings_of(attempts, task, partial(expect, variant), fmt)) for variant in conventions[:1]
+    ]
+    for variant in conventions[1:]:
+        if _all_well(found[-1][1], task.aspect):
+            break
+        found.append((variant, findings_of(attempts, task, partial(expect, variant), fmt)))
+    return found[-1] if _all_well(found[-1][1], task.aspect) else found[0]
+
+
+def _all_well(findings: Sequence[Finding], aspect: str) -> bool:
+    return not any(f.aspect == aspect and f.verdict in (Verdict.FAIL, Verdict.SUSPECT) for f in findings)
+
+
+def _expect_value(spec: Spec, fmt: Format, variant: Variant | None, trial: Trial) -> list[Expected]:
+    """The certified value, and the bound of the loosest of the operator's forms."""
+    inputs, definition = _in_convention(spec, variant, trial.arguments)
+    bound = value_bound(OPS[spec.name], spec, inputs, trial.settings, fmt, flush_to_zero=grants_flush(fmt))
+    truth = certify(definition, inputs, fmt, trial.settings)
+    return [Expected(truth, _scaled(bound, variant), _title(variant))]
+
+
+def _in_convention(
+    spec: Spec, variant: Variant | None, inputs: tuple[Values, ...]
+) -> tuple[tuple[Values, ...], Function]:
+    """The inputs and the definition under a variant."""
+    if variant is None:
+        return inputs, spec.definition
+    prepared = variant.prepare(*inputs) if variant.prepare else inputs
+    return prepared, lambda *args, **settings: spec.definition(*args, **settings) / variant.divisor
+
+
+def _scaled(bound: ErrorBound, variant: Variant | None) -> ErrorBound:
+    scale = 1.0 if variant is None else 1.0 / variant.divisor
+    return ErrorBound(bound.deterministic * scale, bound.statistical * scale)
+
+
+def _title(variant: Variant | None) -> str:
+    return "" if variant is None else f"{variant.name}: {variant.summary} ({variant.used_by})"
+
+
+# ----------------------------------------------------------------------------------------- known answers
+
+
+def _judge_known_answers(
+    spec: Spec, value: Function, variant: Variant | None, fmt: Format, plan: Plan
+) -> Iterator[Finding]:
+    """Special values. Empty arrays are left out: the contract does not ask for them.
+
+    Under a variant only the answers for finite inputs are known: those of its own definition.
+    """
+    task = Task("contract:special-values", OPS[spec.name].__call__, _optional(spec), value == OPS[spec.name])
+    expect = partial(_expect_known if variant is None else _expect_value, spec, fmt, variant)
+    for number, case in enumerate(spec.cases):
+        inputs = _known_inputs(spec, case.inputs, fmt)
+        finite = all(np.isfinite(x.astype(np.float64)).all() for x in inputs)
+        if plan.wants(number) and all(x.size for x in inputs) and (variant is None or finite):
+            settings = {**spec.defaults, **(case.settings or {})}
+            trial = _value_trial(spec, number, inputs, settings, case.why)
+            yield from findings_of([attempt(value, task, trial, fmt)], task, expect, fmt)
+
+
+def _known_inputs(spec: Spec, inputs: Sequence[Any], fmt: Format) -> tuple[Values, ...]:
+    """Labels as integers, everything else in the format."""
+    return tuple(
+        np.asarray(x, dtype=np.int64 if item.domain is Domain.LABEL else fmt.dtype)
+        for item, x in zip(spec.inputs, inputs, strict=True)
+    )
+
+
+def _expect_known(spec: Spec, fmt: Format, variant: Variant | None, trial: Trial) -> list[Expected]:
+    """The answer that the spec gives. At infinities and NaN no bound is finite, and the answer is exact."""
+    answer = np.asarray(spec.cases[trial.case].expected, np.float64).astype(fmt.dtype)
+    bound = value_bound(
+        OPS[spec.name], spec, trial.arguments, trial.settings, fmt, flush_to_zero=grants_flush(fmt)
+    )
+    finite = ErrorBound(*(np.where(np.isfinite(b), b, 0.0) for b in (bound.deterministic, bound.statistical)))
+    return [Expected(Truth.exactly(np.broadcast_to(answer, trial.shapes[0])), finite)]
+
+
+# --------------------------------------------------------------------------------------------- gradients
+
+
+def _conventions(spec: Spec, value: Function | None, variant: Variant | None) -> tuple[Variant | None, ...]:
+    """The conventions that a gradient may follow: that of the value; and where the value is only clipped,
+    that of the reference too, as the gradient of a clipping is either 0 outside of it or left alone."""
+    if value is None:
+        return (None, *spec.variants)
+    return (None,) if variant is None else (variant, None) if variant.divisor == 1 else (variant,)
+
+
+def _judge_gradients(
+    spec: Spec, vjp: Function, conventions: Sequence[Variant | None], drawn: Drawn, fmt: Format
+) -> list[Finding]:
+    own = OPS[spec.name].vjp
+    task = Task("vjp", own, _optional(spec), vjp == own, partial(_allow_subgradients, spec.kinks))
+    trials = [_gradient_trial(spec, case, example) for case, example in drawn]
+    _, findings = _under_a_convention(
+        [attempt(vjp, task, trial, fmt) for trial in trials],
+        task,
+        partial(_expect_gradients, spec, fmt),
+        conventions,
+        fmt,
+    )
+    return findings
+
+
+def _gradient_trial(spec: Spec, case: int, example: Example) -> Trial:
+    named = {item.name: x for item, x in zip(spec.inputs, example.inputs, strict=True)}
+    return Trial(
+        case,
+        (example.dy, *example.inputs),
+        example.settings,
+        tuple(f"d{spec.inputs[k].name}" for k in spec.differentiable),
+        tuple(example.inputs[k].shape for k in spec.differentiable),
+        {"dy": example.dy, **named},
+    )
+
+
+def _expect_gradients(spec: Spec, fmt: Format, variant: Variant | None, trial: Trial) -> list[Expected]:
+    """The certified gradients, with the bounds of the loosest of the operator's forms."""
+    dy, *given = trial.arguments
+    inputs, definition = _in_convention(spec, variant, tuple(given))
+    truths = certify_vjp(definition, inputs, spec.differentiable, dy, fmt, trial.settings)
+    bounds = vjp_bounds(
+        OPS[spec.name], spec, dy, inputs, trial.settings, fmt, flush_to_zero=grants_flush(fmt)
+    )
+    due = []
+    for k, truth, bound in zip(spec.differentiable, truths, bounds, strict=True):
+        inside = np.equal(inputs[k], given[k])  # the gradient of a clipping is 0 where it changes something
+        truth = Truth(np.where(inside, truth.nearest, 0), np.where(inside, truth.fraction, 0.0))
+        due.append(Expected(truth, _scaled(bound, variant), _title(variant)))
+    return due
+
+
+def _allow_subgradients(
+    kinks: Sequence[Kink], trial: Trial, due: Sequence[Expected], results: Results
+) -> list[Expected]:
+    """At a kink the candidate's own derivative, where it takes one that is allowed; and the name of that."""
+    dy, *inputs = trial.arguments
+    (truth, bound, variant), *others = due
+    for kink in kinks:
+        on_it = np.equal(kink.distance(*inputs), 0)
+        for slope in kink.allowed:
+            theirs = on_it & np.equal(results[0], (slope * dy.astype(np.float64)).astype(dy.dtype))
+            if slope != kink.convention and (theirs & (results[0] != truth.nearest)).any():
+                nearest = np.where(theirs, results[0], truth.nearest)
+                truth = Truth(nearest, np.where(theirs, 0.0, truth.fraction))
+                where = kink.where.replace(" ", "")
+                variant = f"derivative-{slope:g}-at-{where}: a subgradient other than the reference's"
+    return [Expected(truth, bound, variant), *others]
+
+
+# -------------------------------------------------------------------------------------------------- laws
+
+
+def _put_to_the_laws(
+    spec: Spec, value: Function | None, vjp: Function | None, drawn: Drawn, fmt: Format
+) -> Iterator[Finding]:
+    subject = Subject(spec, _guarded(spec, value), _guarded(spec, vjp, gradient=True))
+    for law in laws_of(spec):
+        if law.name in SEEN_BY_THE_CALL or (vjp if law.gradient else value) is None:
+            continue
+        for case, example in drawn[::LAW_CASES]:
+            finding = _put_to(law, subject, case, example, fmt)
+            if finding is not None:
+                yield finding
+
+
+def _put_to(law: Law, subject: Subject, case: int, example: Example, fmt: Format) -> Finding | None:
+    """The finding, or none where the example says nothing about the law."""
+    aspect = f"law:{law.name}"
+    try:
+        law.check(subject, example, fmt)
+    except NotApplicable:
+        return None
+    except (LawViolation, ContractViolation) as violation:
+        return Finding(aspect, case, Verdict.FAIL, f"{law.statement}: {violation}")
+    except (TypeError, ValueError, IndexError) as error:  # a result of another shape or type than is due
+        return Finding(aspect, case, Verdict.FAIL, f"{law.statement}: {type(error).__name__}: {error}")
+    return Finding(aspect, case, Verdict.PASS)
+
+
+def _guarded(spec: Spec, function: Function | None, *, gradient: bool = False) -> Function:
+    """A candidate's function for a law, which knows nothing of settings that are not taken."""
+
+    def run(*arguments: Any, **settings: Any) -> Any:
+        if function is None:
+            raise NotApplicable("the candidate does not have it")
+        passed, lacking = settings_to_pass(function, settings, _optional(spec), explicit=True)
+        if lacking:
+            raise NotApplicable("a setting that the candidate does not take")
+        result = invoke(function, arguments, passed)
+        return tuple(flattened(result)) if gradient else result
+
+    return run

@@ -1,0 +1,214 @@
+"""A trial: one call that a candidate is asked for, what is due, and the findings that come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from verify.arithmetic.bounds import ErrorBound
+from verify.arithmetic.certified import Undecided
+from verify.arithmetic.formats import FLOAT16, Format, Truth
+from verify.conformance.contract import Call, ContractViolation, Values, call, settings_to_pass
+from verify.conformance.findings import SEVERITY, Finding, Measure
+from verify.conformance.judge import Judgement, judge
+from verify.laws.examples import Example
+from verify.mistakes.diagnosis import Evidence
+from verify.reports.json_report import plain
+from verify.reports.record import Verdict, Worst
+
+LAYOUTS = ("column-major", "strided", "reversed", "rolled")
+"""The memory layouts of `verify.laws.examples.LAYOUTS` that a candidate meets, in turn. Not the read-only
+one: compiled code may refuse a buffer that it cannot write to, and a modified input is seen anyway."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """The arguments and all the settings of a call, and the names and shapes of the arrays that are due."""
+
+    case: int
+    arguments: tuple[Any, ...]
+    settings: Mapping[str, Any]
+    outputs: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    inputs: Mapping[str, Any]
+    """The arguments by the names that a report gives them."""
+    about: str = ""
+    """What a reader should know of the case."""
+
+
+class Expected(NamedTuple):
+    """What is due for one array; `variant` names the convention if it is not the reference's."""
+
+    truth: Truth
+    bound: ErrorBound
+    variant: str = ""
+
+
+Results = tuple[Values, ...]
+Expectation = Callable[[Trial], Sequence[Expected]]
+"""What is due in a trial."""
+
+
+def _as_due(trial: Trial, due: Sequence[Expected], results: Results) -> Sequence[Expected]:
+    """One answer is right, whatever the results are."""
+    return due
+
+
+def grants_flush(fmt: Format) -> bool:
+    """Subnormal results may be flushed to zero, except in float16, which lives on them."""
+    return fmt is not FLOAT16
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a function of the contract is for: its aspect in the report, and refnet's own function."""
+
+    aspect: str
+    reference: Callable[..., Any]
+    optional: Mapping[str, Any]
+    """The settings that a call may leave out, and what they are then."""
+    is_reference: bool
+    """Whether the candidate's function is refnet's own."""
+    allow: Callable[[Trial, Sequence[Expected], Results], Sequence[Expected]] = _as_due
+    """What is due, seen in the light of the results: at a kink several answers are right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A trial and what the candidate made of it: a call, or the reason why there is none."""
+
+    trial: Trial
+    call: Call | None = None
+    violation: str = ""
+    lacking: str = ""
+    """The settings of the trial that the candidate does not take."""
+
+
+def attempt(function: Callable[..., Any], task: Task, trial: Trial, fmt: Format) -> Attempt:
+    """Call the candidate. In every other case the settings that are at their default are left out."""
+    passed, lacking = settings_to_pass(function, trial.settings, task.optional, explicit=trial.case % 2 == 0)
+    if lacking:
+        return Attempt(trial, lacking=", ".join(lacking))
+    layout = LAYOUTS[trial.case % len(LAYOUTS)]
+    try:
+        return Attempt(trial, call(function, trial.arguments, passed, trial.shapes, fmt.dtype, layout))
+    except ContractViolation as violation:
+        if passed and isinstance(violation.__cause__, TypeError) and "keyword argument" in str(violation):
+            return Attempt(trial, lacking=", ".join(passed))
+        return Attempt(trial, violation=str(violation))
+
+
+def findings_of(attempts: Sequence[Attempt], task: Task, expect: Expectation, fmt: Format) -> list[Finding]:
+    """The findings of all attempts, on results and manners."""
+    return [finding for each in attempts for finding in _findings(each, task, expect, fmt)]
+
+
+def _findings(tried: Attempt, task: Task, expect: Expectation, fmt: Format) -> Iterator[Finding]:
+    trial, done = tried.trial, tried.call
+    if tried.lacking:
+        reason = f"the candidate takes no {tried.lacking}: only the default was checked"
+        yield Finding("contract:settings", trial.case, Verdict.NOT_RUN, reason)
+        return
+    if done is None:
+        yield Finding(task.aspect, trial.case, Verdict.FAIL, tried.violation)
+        return
+    for aspect, trouble in (("contract:pure", done.impurity), ("contract:repeatable", done.repeated)):
+        yield Finding(aspect, trial.case, Verdict.FAIL if trouble else Verdict.PASS, trouble)
+    try:
+        due = expect(trial)
+    except Undecided as error:
+        yield Finding(task.aspect, trial.case, Verdict.INCONCLUSIVE, f"no certified value: {error}")
+        return
+    finding = _judged(task, trial, done.results, due, fmt)
+    yield _confirmed(finding, task, trial, due, fmt) if finding.verdict is Verdict.FAIL else finding
+    if finding.verdict is Verdict.PASS:
+        yield _laid_out(task, trial, done, due, fmt)
+
+
+def _confirmed(finding: Finding, task: Task, trial: Trial, due: Sequence[Expected], fmt: Format) -> Finding:
+    """A failure, unless refnet itself fails in the same case: then two witnesses of the oracle disagree."""
+    if task.is_reference or any(expected.variant for expected in due):
+        return finding
+    own = call(task.reference, trial.arguments, trial.settings, trial.shapes, fmt.dtype, LAYOUTS[0]).results
+    if _judged(task, trial, own, due, fmt).verdict is not Verdict.FAIL:
+        return finding
+    reason = "the oracle disagrees with itself: refnet's own result is beyond the bound as well"
+    return Finding(finding.aspect, trial.case, Verdict.INCONCLUSIVE, reason, finding.measure, finding.worst)
+
+
+def _laid_out(task: Task, trial: Trial, done: Call, due: Sequence[Expected], fmt: Format) -> Finding:
+    """Whether the memory is read rightly; another last digit is another order of a sum."""
+    where = f"the arguments in another memory layout ({LAYOUTS[trial.case % len(LAYOUTS)]})"
+    if done.misread:
+        return Finding("contract:layout", trial.case, Verdict.FAIL, f"with {where}, {done.misread}")
+    finding = _judged(task, trial, done.laid_out, due, fmt)
+    if finding.verdict is not Verdict.FAIL:
+        return Finding("contract:layout", trial.case, Verdict.PASS)
+    reason = f"with {where}, {finding.reason}"
+    return Finding("contract:layout", trial.case, Verdict.FAIL, reason, finding.measure, finding.worst)
+
+
+def _judged(task: Task, trial: Trial, results: Results, due: Sequence[Expected], fmt: Format) -> Finding:
+    """The finding on the worst of the results."""
+    expected = task.allow(trial, due, results)
+    each = [judge(got, e.truth, e.bound, fmt) for got, e in zip(results, expected, strict=True)]
+    k = max(range(len(each)), key=lambda i: (SEVERITY.index(each[i].verdict), each[i].ratio))
+    judgement, verdict = each[k], each[k].verdict
+    variants = dict.fromkeys(e.variant for e in expected if e.variant)
+    reason = _REASONS[verdict](judgement, trial.outputs[k])
+    return Finding(
+        task.aspect,
+        trial.case,
+        verdict,
+        f"{trial.about}: {reason}" if trial.about and reason else reason,
+        Measure(judgement.ratio, judgement.ulp),
+        None if verdict is Verdict.PASS else _worst(trial, k, results[k], expected[k], judgement),
+        _evidence(task.aspect, trial, results, expected) if verdict is Verdict.FAIL else None,
+        ", ".join(variants),
+    )
+
+
+_REASONS: Mapping[Verdict, Callable[[Judgement, str], str]] = {
+    Verdict.PASS: lambda judgement, output: "",
+    Verdict.FAIL: lambda judgement, output: (
+        f"{judgement.concerned} of {judgement.elements} elements of {output} are beyond what any rounding "
+        "explains"
+    ),
+    Verdict.SUSPECT: lambda judgement, output: (
+        f"{judgement.concerned} of {judgement.elements} elements of {output} are beyond what random rounding "
+        "explains, within what the worst rounding could do"
+    ),
+    Verdict.INCONCLUSIVE: lambda judgement, output: (
+        f"the bound on {judgement.concerned} of {judgement.elements} elements of {output} is not finite"
+    ),
+}
+
+
+def _evidence(aspect: str, trial: Trial, results: Results, expected: Sequence[Expected]) -> Evidence:
+    """The case as the diagnosis takes it: a gradient's first argument is the cotangent."""
+    gradient = aspect == "vjp"
+    inputs = trial.arguments[1:] if gradient else trial.arguments
+    dy = trial.arguments[0] if gradient else np.zeros(())
+    truths, bounds = tuple(e.truth for e in expected), tuple(e.bound for e in expected)
+    example = Example(inputs, trial.settings, dy, "")
+    return Evidence("vjp" if gradient else "value", example, results, truths, bounds)
+
+
+def _worst(trial: Trial, k: int, got: Values, due: Expected, judgement: Judgement) -> Worst:
+    return Worst(
+        dict(trial.settings),
+        {name: plain(value) for name, value in trial.inputs.items()},
+        trial.outputs[k],
+        judgement.index,
+        _hex(due.truth.nearest[judgement.index]),
+        _hex(got[judgement.index]),
+        judgement.bound,
+        trial.case,
+    )
+
+
+def _hex(value: Any) -> str:
+    return float(value).hex()
