@@ -32,6 +32,20 @@ from refnet.network import (
 )
 from refnet.op import ArgumentError, Array, Labels, Op, Operator
 from refnet.optimizers import sgd_step
+from refnet.training import (
+    EpochRecord,
+    Evaluation,
+    History,
+    Samples,
+    Scaling,
+    Split,
+    evaluate,
+    fit,
+    run_epochs,
+    sgd_epoch,
+    split,
+    standardise,
+)
 
 __version__ = "0.1.0"
 
@@ -44,17 +58,25 @@ __all__ = [
     "OPS",
     "ArgumentError",
     "Array",
+    "EpochRecord",
+    "Evaluation",
     "Head",
+    "History",
     "Labels",
     "Layer",
     "Network",
     "Op",
     "Operator",
     "Params",
+    "Samples",
+    "Scaling",
+    "Split",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "categorical_cross_entropy",
     "collapse",
+    "evaluate",
+    "fit",
     "identity",
     "initialise",
     "linear",
@@ -67,10 +89,14 @@ __all__ = [
     "predict",
     "predict_probabilities",
     "relu",
+    "run_epochs",
+    "sgd_epoch",
     "sgd_step",
     "sigmoid",
     "softmax",
     "softmax_cross_entropy",
     "softmax_cross_entropy_with_integer_labels",
+    "split",
+    "standardise",
     "tanh",
 ]

@@ -152,7 +152,9 @@ def validate_array(
             name,
             f"of shape {value.shape}",
             f"shape {form}",
-            "One sample is a batch of one: x[None, :]." if name == "x" else "w is a matrix, b a vector.",
+            "One sample is a batch of one: x[None, :]."
+            if name.startswith("x")
+            else "w is a matrix, b a vector.",
         )
     kind: np.dtype[np.floating] = value.dtype
     return kind
@@ -179,44 +181,44 @@ def validate_network(
 
 
 def validate_labels(
-    op: str, labels: Labels, x: Array, layers: Sequence[tuple[Array, Array]], head: str
+    op: str, labels: Labels, x: Array, layers: Sequence[tuple[Array, Array]], head: str, *, of: str = ""
 ) -> None:
     """Check that there is one integer label for each row of x, and each names a class of the head."""
     outputs = layers[-1][1].size
     validate_head(op, head, outputs)
-    classes = 2 if head == "sigmoid" else outputs
-    validate_integer_labels(op, labels)
-    if labels.shape != x.shape[:1]:
-        raise ArgumentError(
-            op,
-            "labels",
-            f"of shape {labels.shape}",
-            f"shape (n,) with n = {len(x)}, the number of samples",
-            "One class index for each sample; a one-hot matrix becomes labels by .argmax(axis=1).",
-        )
+    validate_one_label_each(op, labels, x, of=of)
     if not len(x):
-        raise ArgumentError(op, "x", f"of shape {x.shape}", "at least one sample", "A mean needs one.")
+        raise ArgumentError(op, f"x{of}", f"of shape {x.shape}", "at least one sample", "A mean needs one.")
+    classes = 2 if head == "sigmoid" else outputs
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= classes:
         bad = (labels < 0) | (labels >= classes)
         raise ArgumentError(
             op,
-            "labels",
+            f"labels{of}",
             f"with {int(bad.sum())} of {labels.size} out of range, the first of them {int(labels[bad][0])}",
             f"integers in [0, {classes}), the classes of the network",
             "Count classes from 0; np.unique(labels, return_inverse=True) does.",
         )
 
 
-def validate_integer_labels(op: str, labels: object) -> None:
-    """Refuse what is not an array of integers."""
-    if isinstance(labels, np.ndarray) and labels.dtype.kind in "iu":
-        return
-    given = f"of dtype {labels.dtype}" if isinstance(labels, np.ndarray) else f"a {type(labels).__name__}"
-    raise ArgumentError(
-        op,
-        "labels",
-        given,
-        "a NumPy array of integers, the class of each sample",
-        "np.unique(labels, return_inverse=True) counts classes of any kind from 0.",
-    )
+def validate_one_label_each(op: str, labels: object, x: Array, *, of: str = "") -> None:
+    """Refuse what is not an array of one integer for each row of x."""
+    name = f"labels{of}"
+    if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu":
+        given = f"of dtype {labels.dtype}" if isinstance(labels, np.ndarray) else f"a {type(labels).__name__}"
+        raise ArgumentError(
+            op,
+            name,
+            given,
+            "a NumPy array of integers, the class of each sample",
+            "np.unique(labels, return_inverse=True) counts classes of any kind from 0.",
+        )
+    if labels.shape != x.shape[:1]:
+        raise ArgumentError(
+            op,
+            name,
+            f"of shape {labels.shape}",
+            f"shape (n,) with n = {len(x)}, the number of samples",
+            "One class index for each sample; a one-hot matrix becomes labels by .argmax(axis=1).",
+        )

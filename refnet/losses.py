@@ -244,27 +244,34 @@ def _validate_labels(labels: Labels, classes: int) -> None:
         )
 
 
-def _softmax_cross_entropy_with_integer_labels_backward(
-    residuals: LabelLossResiduals, dy: Array
-) -> LogitGradients:
-    """dz = softmax(z) - one_hot(label), whose entry at the label is minus the sum of the others.
+def label_loss_slope(residuals: LabelLossResiduals) -> Array:
+    """softmax(z) - one_hot(label) in rows (n, c): the gradients of the losses of the examples.
 
-    p - 1 is 0 where p rounds to 1: at z = (50, 0), label 0, the gradient is -1.9e-22. A batch of one is
-    indexed by a slice and an integer, which costs a tenth of indexing by arrays.
+    The entry at the label is minus the sum of the others, because p - 1 is 0 where p rounds to 1: at
+    z = (50, 0), label 0, the gradient is -1.9e-22. A batch of one is indexed by integers, which costs a
+    tenth of indexing by arrays.
     """
-    probabilities, labels, reduction, shape = residuals
+    probabilities, labels, _, _ = residuals
     dz = probabilities.copy()
     if len(dz) == 1:
-        label = int(labels.reshape(-1)[0])
-        dz[:, label] = 0.0
-        dz[:, label] = -np.add.reduce(dz, axis=-1)
+        label = labels.item()
+        dz[0, label] = 0.0
+        dz[0, label] = -np.add.reduce(dz, axis=None)
     else:
         rows, columns = np.arange(len(dz)), labels.reshape(-1)
         dz[rows, columns] = 0.0
         dz[rows, columns] = -np.add.reduce(dz, axis=-1)
-    share = _share(dy, reduction, len(dz))
+    return dz
+
+
+def _softmax_cross_entropy_with_integer_labels_backward(
+    residuals: LabelLossResiduals, dy: Array
+) -> LogitGradients:
+    """dz = softmax(z) - one_hot(label)."""
+    dz = label_loss_slope(residuals)
+    share = _share(dy, residuals.reduction, len(dz))
     dz *= share.reshape(-1, 1)
-    return LogitGradients(dz.reshape(shape))
+    return LogitGradients(dz.reshape(residuals.shape))
 
 
 softmax_cross_entropy_with_integer_labels = Op(

@@ -33,6 +33,7 @@ from refnet.linear import LinearResiduals, linear, linear_parameter_gradients
 from refnet.losses import (
     binary_cross_entropy_with_logits,
     label_loss_residuals,
+    label_loss_slope,
     softmax_cross_entropy_with_integer_labels,
 )
 from refnet.op import FLOATS, ArgumentError, Array, Labels, Operator
@@ -233,9 +234,11 @@ def _softmax_loss(z: Array, labels: Labels) -> Array:
 
 
 def _softmax_slope(z: Array, labels: Labels) -> Array:
-    """Only what the gradient needs: the value of the loss is not computed."""
-    residuals = label_loss_residuals(z, labels)
-    return softmax_cross_entropy_with_integer_labels.backward(residuals, np.ones((), z.dtype)).z
+    """The backward of the loss at dy = 1, bit for bit. The value of the loss is not computed."""
+    dz = label_loss_slope(label_loss_residuals(z, labels))
+    if len(dz) > 1:
+        dz *= np.ones((), z.dtype) / len(dz)
+    return dz
 
 
 def _softmax_probabilities(z: Array) -> Array:
@@ -300,7 +303,7 @@ def mlp(x: Array, params: Params, *, activation: Operator = relu) -> Array:
     x, layers, dtype = validate_network("mlp", x, params, activation)
     with np.errstate(all="ignore"):
         z, _ = forward(x, layers, activation=activation)
-    return z.astype(dtype, copy=False)
+        return z.astype(dtype, copy=False)
 
 
 def mlp_loss(
@@ -318,8 +321,7 @@ def mlp_loss(
     validate_labels("mlp_loss", labels, x, layers, head)
     with np.errstate(all="ignore"):
         z, _ = forward(x, layers, activation=activation)
-        loss = HEADS[head].loss(z, labels)
-    return np.asarray(loss, dtype=dtype)
+        return np.asarray(HEADS[head].loss(z, labels), dtype=dtype)
 
 
 def mlp_gradients(
@@ -334,8 +336,7 @@ def mlp_gradients(
     validate_labels("mlp_gradients", labels, x, layers, head)
     with np.errstate(all="ignore"):
         z, residuals = forward(x, layers, activation=activation)
-        gradients = backward(residuals, HEADS[head].slope(z, labels))
-    return rounded(gradients, dtype)
+        return rounded(backward(residuals, HEADS[head].slope(z, labels)), dtype)
 
 
 def predict_probabilities(
@@ -390,4 +391,4 @@ def collapse(params: Params) -> Layer:
     with np.errstate(all="ignore"):
         for next_w, next_b in rest:
             w, b = w @ next_w, b @ next_w + next_b
-    return Layer(w.astype(dtype), b.astype(dtype))
+        return Layer(w.astype(dtype), b.astype(dtype))
