@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from io import StringIO
-from types import SimpleNamespace
 from typing import Any
 
 from rich.console import Console
 
-from verify.conformance.check import check
+from verify.conformance.candidate import Candidate, Place
+from verify.conformance.check import judge_candidate
 from verify.reports.console import print_report
 
 WIDTH = 100
@@ -19,8 +20,8 @@ WIDTH = 100
 def assert_conforms(
     function: Callable[..., Any],
     op: str,
-    *,
     vjp: Callable[..., Any] | None = None,
+    *,
     dtypes: Iterable[str] | None = None,
     level: str = "ci",
     seed: int = 0,
@@ -28,18 +29,22 @@ def assert_conforms(
 ) -> None:
     """Judge a function, and its vjp if there is one, as the operator of this name.
 
-    `function(inputs..., *, settings...)` and `vjp(dy, inputs..., *, settings...)` as in the contract.
+    `function(inputs..., *, settings...)` and `vjp(dy, inputs..., *, settings...)`, as in the contract.
 
     Raises:
         AssertionError: something fails; the message is the report.
-        UsageError: there is no such operator, dtype or level.
+        UsageError: there is no such operator, dtype, level or case.
     """
     name = getattr(function, "__name__", type(function).__name__)
-    functions = {op: function} | ({} if vjp is None else {f"{op}_vjp": vjp})
-    report = check(
-        SimpleNamespace(__name__=name, **functions), ops=[op], dtypes=dtypes, level=level, seed=seed, case=case
-    )
+    functions = {op: function} if vjp is None else {op: function, f"{op}_vjp": vjp}
+    candidate = Candidate(name, "", functions, (), partial(_replay, name))
+    report = judge_candidate(candidate, ops=[op], dtypes=dtypes, level=level, seed=seed, case=case)
     if report.exit_code():
         text = StringIO()
         print_report(report, Console(file=text, width=WIDTH, color_system=None))
         raise AssertionError(f"{name} does not conform to {op}\n\n{text.getvalue()}")
+
+
+def _replay(name: str, place: Place) -> str:
+    op, dtype, level, seed, case = place
+    return f"assert_conforms({name}, {op!r}, ..., dtypes={[dtype]}, {level=}, {seed=}, {case=})"

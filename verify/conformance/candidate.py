@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from specs import SPECS
 from verify.conformance.adapters import ADAPTERS
@@ -24,16 +26,29 @@ class UsageError(Exception):
     """The command or the call was given something that does not exist."""
 
 
+class Place(NamedTuple):
+    """All that determines a case, beside the target."""
+
+    op: str
+    dtype: str
+    level: str
+    seed: int
+    case: int
+
+
+Replay = Callable[[Place], str]
+"""How a reader runs one case again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """The functions of the contract that a target has: `NAME` and, for gradients, `NAME_vjp`."""
 
     name: str
-    command: bool
-    """Whether the name is one that the command takes; else it stands for an object."""
     version: str
     functions: Mapping[str, Callable[..., Any]]
     notes: tuple[str, ...]
+    replay: Replay
 
 
 def load(target: object) -> Candidate:
@@ -45,8 +60,19 @@ def load(target: object) -> Candidate:
     """
     if not isinstance(target, str):
         name = getattr(target, "__name__", None)
-        return _of_object(target, name if isinstance(name, str) else type(target).__name__, command=False)
-    return _of_object(_module(target), target, command=True)
+        name = name if isinstance(name, str) else type(target).__name__
+        return _of_object(target, name, partial(_replay_of_object, name))
+    return _of_object(_module(target), target, partial(_replay_of_command, target))
+
+
+def _replay_of_command(target: str, place: Place) -> str:
+    options = " ".join(f"--{option} {value}" for option, value in place._asdict().items())
+    return f"refnet check {shlex.quote(target)} {options}"
+
+
+def _replay_of_object(name: str, place: Place) -> str:
+    ops, dtypes, level, seed, case = [place.op], [place.dtype], place.level, place.seed, place.case
+    return f"verify.check({name}, {ops=}, {dtypes=}, {level=}, {seed=}, {case=})"
 
 
 def _module(target: str) -> ModuleType:
@@ -107,7 +133,7 @@ def _from_path(path: Path) -> ModuleType:
     return module
 
 
-def _of_object(target: object, name: str, *, command: bool) -> Candidate:
+def _of_object(target: object, name: str, replay: Replay) -> Candidate:
     known = (*SPECS, *NETWORK_FUNCTIONS)
     functions: dict[str, Callable[..., Any]] = {}
     for wanted in known:
@@ -125,10 +151,10 @@ def _of_object(target: object, name: str, *, command: bool) -> Candidate:
     version, notes = _attribute(target, name, "__version__"), _attribute(target, name, "NOTES")
     return Candidate(
         name,
-        command,
         "" if version is None else str(version),
         functions,
         tuple(map(str, notes)) if isinstance(notes, tuple | list) else (),
+        replay,
     )
 
 

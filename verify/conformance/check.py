@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
 from specs import SPECS
 from verify.arithmetic.formats import FORMATS, Format
-from verify.conformance.candidate import Candidate, UsageError, load
+from verify.conformance.candidate import Candidate, Place, UsageError, load
 from verify.conformance.findings import Finding, outcomes
 from verify.conformance.network import NETWORK_FUNCTIONS, judge_network
 from verify.conformance.operators import judge_operator
@@ -39,13 +40,28 @@ def check(
         UsageError: an operator, dtype, level, case or target that does not exist.
         TargetError: the target cannot be imported, or has no function of the contract.
     """
+    return judge_candidate(
+        load(target), ops=ops, dtypes=dtypes, level=level, seed=seed, case=case, progress=progress
+    )
+
+
+def judge_candidate(
+    candidate: Candidate,
+    *,
+    ops: Iterable[str] | None,
+    dtypes: Iterable[str] | None,
+    level: str,
+    seed: int,
+    case: int | None,
+    progress: Callable[[str], None] = lambda op: None,
+) -> Report:
+    """Judge a candidate that has been found, as `check` does."""
     chosen_ops = _known("operator", ops, (*SPECS, *NETWORK_FUNCTIONS))
     chosen_dtypes = _known("dtype", dtypes, tuple(FORMATS), DTYPES)
     _known("level", [level], tuple(LEVELS))
     if seed < 0 or (case is not None and case < 0):
         raise UsageError(f"seed {seed}, case {case}: seeds and cases are counted from 0.")
-    candidate = load(target)
-    plan = Plan(candidate.name, candidate.command, level, seed, case)
+    plan = Plan(level, seed, case)
     found: list[Outcome] = []
     for op in chosen_ops:
         progress(op)
@@ -83,4 +99,5 @@ def _check(candidate: Candidate, op: str, fmt: Format, plan: Plan) -> Iterator[O
     wanted = [f for f in findings if plan.wants(f.case) or f.verdict is Verdict.NOT_RUN]
     if not wanted:
         wanted = [Finding("value", 0, Verdict.NOT_RUN, f"there is nothing to check in case {plan.case}")]
-    return outcomes(op, fmt.name, wanted, lambda case: plan.replay(op, fmt.name, case))
+    place = partial(Place, op, fmt.name, plan.level, plan.seed)
+    return outcomes(op, fmt.name, wanted, lambda case: candidate.replay(place(case)))

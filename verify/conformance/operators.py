@@ -48,21 +48,25 @@ def judge_operator(functions: Functions, name: str, fmt: Format, plan: Plan) -> 
     spec, value, vjp = SPECS[name], functions.get(name), functions.get(f"{name}_vjp")
     drawn = _drawn(spec, fmt, plan)
     variant: Variant | None = None
+    callable_at_all = True
     if value is None:
         yield Finding(spec.aspect.value, 0, Verdict.NOT_RUN, "the candidate does not have it")
     else:
         variant, found = _judge_values(spec, value, drawn, fmt)
         yield from found
+        callable_at_all = not drawn or any(f.aspect == "contract:pure" for f in found)
         yield from _judge_known_answers(spec, value, variant, fmt, plan)
     if vjp is not None:
         yield from _judge_gradients(spec, vjp, _conventions(spec, value, variant), drawn, fmt)
     elif value is not None and spec.aspect is Aspect.VALUE:
         yield Finding("vjp", 0, Verdict.NOT_RUN, f"the candidate has no {name}_vjp")
-    if variant is None:
-        yield from _put_to_the_laws(spec, value, vjp, drawn, fmt)
-    else:
+    if variant is not None:
         reason = f"the laws are stated for the reference's convention, and this one is {variant.name}"
         yield Finding("law:all", 0, Verdict.NOT_RUN, reason)
+    elif callable_at_all:
+        yield from _put_to_the_laws(spec, value, vjp, drawn, fmt)
+    else:
+        yield Finding("law:all", 0, Verdict.NOT_RUN, "no call returned what a law could be put to")
 
 
 def _drawn(spec: Spec, fmt: Format, plan: Plan) -> Drawn:
