@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from refnet import activations as _activations
+from refnet import datasets
 from refnet import linear as _linear
 from refnet import losses as _losses
 from refnet import optimizers as _optimizers
@@ -32,6 +33,7 @@ from refnet.network import (
 )
 from refnet.op import ArgumentError, Array, Labels, Op, Operator
 from refnet.optimizers import sgd_step
+from refnet.storage import load_network, save_network
 from refnet.training import (
     EpochRecord,
     Evaluation,
@@ -75,11 +77,13 @@ __all__ = [
     "binary_cross_entropy_with_logits",
     "categorical_cross_entropy",
     "collapse",
+    "datasets",
     "evaluate",
     "fit",
     "identity",
     "initialise",
     "linear",
+    "load_network",
     "log_softmax",
     "logsumexp",
     "mlp",
@@ -90,6 +94,7 @@ __all__ = [
     "predict_probabilities",
     "relu",
     "run_epochs",
+    "save_network",
     "sgd_epoch",
     "sgd_step",
     "sigmoid",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import count, islice
 from typing import NamedTuple
 
@@ -326,8 +325,7 @@ def _corrected(param: Array, grad: Array, learning_rate: Array) -> Array:
 # ------------------------------------------------------------------------------------- epochs, and history
 
 
-@dataclass(frozen=True, slots=True)
-class EpochRecord:
+class EpochRecord(NamedTuple):
     """How well the network does after an epoch: mean loss, and the share of samples whose class is right."""
 
     epoch: int
