@@ -79,7 +79,7 @@ class Op(Generic[P, R, G]):
         dtype = _validate(self, args)
         with np.errstate(all="ignore"):
             y, _ = self.forward(*_in_float32(args), **kwargs)
-        return np.asarray(y, dtype=dtype)
+            return np.asarray(y, dtype=dtype)
 
     def vjp(self, dy: Array, *args: P.args, **kwargs: P.kwargs) -> G:
         """Return the gradients of `sum(dy * output)`, one for each differentiable argument.
@@ -92,7 +92,7 @@ class Op(Generic[P, R, G]):
             y, residuals = self.forward(*_in_float32(args), **kwargs)
             _validate_cotangent(self, dy, dtype, y.shape)
             gradients = self.backward(residuals, np.asarray(dy, dtype=y.dtype))
-        return tuple.__new__(type(gradients), (np.asarray(g, dtype=dtype) for g in gradients))
+            return tuple.__new__(type(gradients), (np.asarray(g, dtype=dtype) for g in gradients))
 
 
 def _in_float32(args: T) -> T:

@@ -22,6 +22,7 @@ SPECS = (
         inputs=(Input("param"), Input("grad")),
         settings=(Setting("learning_rate", (0.125, 0.1, 0.5, 0.0078125, 0.003), required=True),),
         aspect=Aspect.STEP,
+        laws=("zero-gradient",),
         cases=(
             Case("downhill", ([1.0, -2.0], [4.0, -8.0]), [0.5, -1.0], {"learning_rate": 0.125}),
             Case("no gradient, no step", ([3.0, 0.0], [0.0, 0.0]), [3.0, 0.0], {"learning_rate": 0.5}),

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from specs import Domain, Input, Spec
-from verify.arithmetic.formats import Format
+from specs import SPECS, Domain, Input, Spec
+from verify.arithmetic.formats import FORMATS, Format
 
 Values = npt.NDArray[Any]
 
@@ -51,9 +52,13 @@ class Example:
 Draw = Callable[[np.random.Generator, tuple[int, ...], Format, Input], npt.NDArray[np.float64]]
 
 
-def _reach(fmt: Format, item: Input) -> float:
-    """The largest magnitude at which no honest computation of up to 64 terms overflows."""
-    return float(float(fmt.largest) / 64.0) ** (1.0 / item.degree)
+def reach(fmt: Format, item: Input) -> float:
+    """A magnitude up to which no honest computation overflows: a power of two, which every format holds.
+
+    Of degree d, one term is at most (2 r)^d: two inputs of opposite signs may be subtracted first. 64 of
+    them may be added: 64 (2 r)^d <= 2^8 r^d <= 2^emax, for d <= 2.
+    """
+    return float(2.0 ** ((fmt.emax - 8) // item.degree))
 
 
 def _exponents(rng: np.random.Generator, shape: tuple[int, ...], low: float, high: float) -> Any:
@@ -84,7 +89,7 @@ def _dominated(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, it
 
 
 def _huge(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, item: Input) -> Any:
-    return rng.uniform(-1.0, 1.0, shape) * _reach(fmt, item)
+    return rng.uniform(-1.0, 1.0, shape) * reach(fmt, item)
 
 
 def _subnormal(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, item: Input) -> Any:
@@ -93,7 +98,7 @@ def _subnormal(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, it
 
 def _mixed(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, item: Input) -> Any:
     """All binary orders of magnitude alike."""
-    return _exponents(rng, shape, 0.9 * fmt.emin, np.log2(_reach(fmt, item)))
+    return _exponents(rng, shape, 0.9 * fmt.emin, np.log2(reach(fmt, item)))
 
 
 def _ties(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, item: Input) -> Any:
@@ -177,11 +182,14 @@ def make_example(
     inputs: list[Values] = []
     for item, axes in zip(spec.inputs, spec.core_axes, strict=True):
         if item.domain is Domain.LABEL:
-            inputs.append(rng.integers(shape.sizes["c"], size=shape.of(axes)))
+            inputs.append(np.asarray(rng.integers(shape.sizes["c"], size=shape.of(axes))))
             continue
         key = (item.domain, item.differentiable)
         draw = _DRAWS[key].get(regime) or _OTHERWISE[key]
-        inputs.append(np.asarray(draw(rng, shape.of(axes), fmt, item)).astype(fmt.dtype))
+        drawn = np.asarray(draw(rng, shape.of(axes), fmt, item))
+        if item.domain is Domain.REAL:
+            drawn = np.clip(drawn, -reach(fmt, item), reach(fmt, item))
+        inputs.append(np.asarray(drawn.astype(fmt.dtype)))
     return Example(tuple(inputs), dict(settings), cotangent(spec, fmt, inputs, settings, rng), regime)
 
 
@@ -192,9 +200,13 @@ def cotangent(
     settings: Mapping[str, Any],
     rng: np.random.Generator,
 ) -> Values:
-    """A cotangent of the output's shape: magnitudes in [1, 2), random signs, never constant."""
+    """A cotangent of the output's shape: random signs, multiples of 1/64 with magnitudes in [1, 2).
+
+    Seven bits: the sum of two is exact in every format, and so few bits times a gradient that is exactly
+    representable do not end in an exact midpoint, which no working precision could round.
+    """
     shape = output_shape(spec, inputs, settings)
-    return np.asarray(rng.choice((-1.0, 1.0), shape) * (1.0 + rng.random(shape))).astype(fmt.dtype)
+    return np.asarray(rng.choice((-1.0, 1.0), shape) * rng.integers(64, 128, shape) / 64.0).astype(fmt.dtype)
 
 
 def output_shape(spec: Spec, inputs: Sequence[Values], settings: Mapping[str, Any]) -> tuple[int, ...]:
@@ -210,3 +222,100 @@ def output_shape(spec: Spec, inputs: Sequence[Values], settings: Mapping[str, An
     if "axis" in settings:
         return first.shape if out else tuple(np.delete(first.shape, settings["axis"]))
     return (*first.shape[: first.ndim - len(axes)], *(sizes[axis] for axis in out))
+
+
+# ------------------------------------------------------------------------------------------------ layouts
+
+
+def _contiguous(x: Values) -> Values:
+    return np.array(x, order="C")
+
+
+def _column_major(x: Values) -> Values:
+    """Fortran order: a candidate that walks the memory row by row transposes it."""
+    return np.array(x, order="F")
+
+
+def _strided(x: Values) -> Values:
+    """Every second row of a buffer that begins one row early and holds poison in between."""
+    poison: Any = np.nan if x.dtype.kind not in "iu" else np.iinfo(x.dtype).max
+    buffer = np.full((2 * max(len(x), 1) + 1, *x.shape[1:]) if x.ndim else (3,), poison, x.dtype)
+    if not x.ndim:
+        buffer[1] = x
+        return buffer[1:2].reshape(())
+    view = buffer[1::2]
+    view[...] = x
+    return view
+
+
+def _reversed(x: Values) -> Values:
+    """Negative strides along every axis."""
+    return np.flip(np.flip(x).copy()) if x.ndim else x.copy()
+
+
+def _rolled(x: Values) -> Values:
+    """The axes in another order than in memory: for three of them neither C nor Fortran order."""
+    return np.moveaxis(np.moveaxis(x, 0, -1).copy(), -1, 0) if x.ndim else x.copy()
+
+
+def _read_only(x: Values) -> Values:
+    view = x.copy()
+    view.flags.writeable = False
+    return view
+
+
+LAYOUTS: Mapping[str, Callable[[Values], Values]] = MappingProxyType(
+    {
+        "contiguous": _contiguous,
+        "read-only": _read_only,
+        "column-major": _column_major,
+        "strided": _strided,
+        "reversed": _reversed,
+        "rolled": _rolled,
+    }
+)
+"""Other arrays of the same values: how an array lies in memory is nobody's business."""
+
+
+def laid_out(example: Example, layout: str) -> Example:
+    """The same example in fresh arrays of another layout."""
+    lay = LAYOUTS[layout]
+    return replace(example, inputs=tuple(map(lay, example.inputs)), dy=lay(example.dy))
+
+
+# ------------------------------------------------------------------------------------------------ recipes
+
+
+class Poke(NamedTuple):
+    """One element set by hand: of which input, where (counted along the array, round and round), to what."""
+
+    position: int
+    index: int
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All that determines an example. It prints as the line that builds it again: `Recipe(...).build()`."""
+
+    op: str
+    format: str
+    batch: tuple[int, ...]
+    sizes: Mapping[str, int]
+    regime: str
+    settings: Mapping[str, Any]
+    seed: int
+    pokes: tuple[Poke, ...] = ()
+    layout: str = "contiguous"
+
+    def build(self) -> Example:
+        """The example, bit for bit the same each time, in arrays of its own."""
+        spec, fmt = SPECS[self.op], FORMATS[self.format]
+        shape = Shape(self.batch, self.sizes)
+        example = make_example(spec, fmt, shape, self.regime, self.settings, (self.seed,))
+        for position, index, value in self.pokes:
+            x = example.inputs[position].reshape(-1)
+            if spec.inputs[position].domain is Domain.DISTRIBUTION:
+                value = min(value, float(x[index % x.size]))  # the row must not sum to more than 1
+            x[index % x.size] = value
+        return laid_out(example, self.layout)

@@ -1,0 +1,169 @@
+"""Hypothesis strategies, from a spec's signature, domains and special points.
+
+What is drawn is a `Recipe`: shape, regime and seed of the builder that the plan of a conformance check uses,
+and on top of it the elements and the layout that Hypothesis chose. A falsifying example prints as one line,
+and that line builds it again without Hypothesis. Everything shrinks: to few elements, to the numbers
+-1, 0 and 1, to no element set by hand, to contiguous arrays.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import cache
+from itertools import permutations
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn, SearchStrategy
+
+from specs import Domain, Input, Spec
+from verify.arithmetic.formats import Format
+from verify.laws.examples import LAYOUTS, REGIMES, Example, Poke, Recipe, Shape, reach
+
+LONGEST_AXIS = 9
+MOST_ELEMENTS = 48
+"""Of any one array: below the 64 terms for which `reach` promises that no sum overflows."""
+
+MOST_POKES = 6
+
+SIMPLEST_FIRST = ("ties", *(regime for regime in REGIMES if regime != "ties"))
+
+# ------------------------------------------------------------------------------- numbers by their ordinals
+
+
+def from_ordinal(ordinal: int, fmt: Format) -> float:
+    """The number with so many non-negative numbers of the format below it: 0.0, the subnormals, ...
+
+    Of each 2^(p-1) numbers, the first lot are the subnormals, and each other lot is one binade.
+    """
+    lot, rest = divmod(ordinal, 1 << (fmt.precision - 1))
+    if lot == 0:
+        return math.ldexp(rest, fmt.quantum)
+    return math.ldexp((1 << (fmt.precision - 1)) + rest, lot - 1 + fmt.quantum)
+
+
+def to_ordinal(value: float, fmt: Format) -> int:
+    """How many non-negative numbers of the format are below |value|, or below what it is rounded up to."""
+    size = abs(value)
+    lot = 0 if size < fmt.smallest_normal else math.frexp(size)[1] - 1 - fmt.emin + 1
+    in_quanta = math.ceil(math.ldexp(size, -(max(lot - 1, 0) + fmt.quantum)))
+    return in_quanta + max(lot - 1, 0) * (1 << (fmt.precision - 1))
+
+
+@st.composite
+def magnitudes(draw: DrawFn, fmt: Format, largest: float) -> float:
+    """Numbers in [0, largest], all binary orders of magnitude alike, the subnormals too; shrinks to 1.0.
+
+    The lot and the place in it are drawn apart: one integer of 63 bits would come out near its ends.
+    """
+    top = to_ordinal(largest, fmt)
+    per_lot = 1 << (fmt.precision - 1)
+    one = to_ordinal(1.0, fmt) // per_lot
+    lot = one + draw(st.integers(-one, top // per_lot - one))
+    rest = draw(st.integers(0, per_lot - 1))
+    if lot == 0:
+        rest >>= draw(st.integers(0, fmt.precision - 1))
+    return from_ordinal(min(lot * per_lot + rest, top), fmt)
+
+
+def _special_reals(spec: Spec, position: int, fmt: Format) -> list[float]:
+    """Where formats, exponentials and the operator itself change their ways; simple numbers first."""
+    limit = reach(fmt, spec.inputs[position])
+    ulp_of_one = 2.0 * fmt.unit_roundoff
+    points = [
+        *(0.0, 1.0, 0.5, 2.0, 1.0 + ulp_of_one, 1.0 - fmt.unit_roundoff, fmt.unit_roundoff),
+        *(fmt.smallest_subnormal, fmt.smallest_normal, fmt.smallest_normal - fmt.smallest_subnormal),
+        *(math.log(fmt.largest), -math.log(fmt.smallest_subnormal), -math.log(fmt.unit_roundoff), limit),
+        *_points_of_cases(spec, position),
+    ]
+    within = (from_ordinal(to_ordinal(min(abs(point), limit), fmt), fmt) for point in points)
+    return list(dict.fromkeys(within))
+
+
+def _points_of_cases(spec: Spec, position: int) -> Iterator[float]:
+    """The finite numbers that the known answers of the spec name for this input."""
+    for case in spec.cases:
+        for value in np.asarray(case.inputs[position], dtype=np.float64).ravel():
+            if np.isfinite(value):
+                yield float(value)
+
+
+@cache
+def elements(spec: Spec, position: int, fmt: Format) -> SearchStrategy[float]:
+    """One number of the domain of an input."""
+    item = spec.inputs[position]
+    if item.domain is Domain.REAL:
+        special = st.sampled_from(_special_reals(spec, position, fmt))
+        size = st.one_of(special, magnitudes(fmt, reach(fmt, item)))
+        return st.builds(math.copysign, size, st.sampled_from((1.0, -1.0)))
+    tiny = (fmt.smallest_subnormal, fmt.smallest_normal, 1.0 - fmt.unit_roundoff)
+    return st.one_of(st.sampled_from((0.0, 1.0, 0.5, *tiny)), magnitudes(fmt, 1.0))
+
+
+# ------------------------------------------------------------------------------------------------- shapes
+
+
+def shapes(spec: Spec) -> SearchStrategy[Shape]:
+    """Sizes for the batch axes and the named axes, no two alike: a transposition cannot hide.
+
+    Arrays of rank 1 to 4, and of rank 0 for an elementwise operator; a batch of one among them.
+    """
+    return st.sampled_from(_shapes(spec.core_axes, spec.batched)).flatmap(st.sampled_from)
+
+
+@cache
+def _shapes(core_axes: tuple[tuple[str, ...], ...], batched: bool) -> tuple[tuple[Shape, ...], ...]:
+    """All shapes of each rank, small ones first."""
+    names = tuple(dict.fromkeys(axis for axes in core_axes for axis in axes))
+    ranks = range(len(names), 5) if batched else (len(names),)
+    every = []
+    for rank in ranks:
+        split = rank - len(names)
+        candidates = (
+            Shape(sizes[:split], {"c": 1, **dict(zip(names, sizes[split:], strict=True))})
+            for sizes in permutations(range(1, LONGEST_AXIS + 1), rank)
+        )
+        fitting = (s for s in candidates if all(math.prod(s.of(a)) <= MOST_ELEMENTS for a in core_axes))
+        every.append(tuple(sorted(fitting, key=lambda s: math.prod((*s.batch, *s.sizes.values())))))
+    return tuple(every)
+
+
+# ---------------------------------------------------------------------------------------------- examples
+
+
+@st.composite
+def recipes(draw: DrawFn, spec: Spec, fmt: Format) -> Recipe:
+    """An example of the operator's arguments, as the recipe that builds it."""
+    shape = draw(shapes(spec))
+    pokes = draw(st.lists(st.deferred(lambda: _pokes(spec, fmt, shape)), max_size=MOST_POKES))
+    return Recipe(
+        op=spec.name,
+        format=fmt.name,
+        batch=shape.batch,
+        sizes=dict(shape.sizes),
+        regime=draw(st.sampled_from(SIMPLEST_FIRST)),
+        settings={setting.name: draw(st.sampled_from(setting.values)) for setting in spec.settings},
+        seed=draw(st.integers(0, 2**16)),
+        pokes=tuple(pokes),
+        layout=draw(st.sampled_from(tuple(LAYOUTS))),
+    )
+
+
+@st.composite
+def _pokes(draw: DrawFn, spec: Spec, fmt: Format, shape: Shape) -> Poke:
+    position = draw(st.sampled_from([k for k, item in enumerate(spec.inputs) if _may_be_poked(item)]))
+    index = draw(st.integers(0, max(math.prod(shape.of(spec.core_axes[position])) - 1, 0)))
+    if spec.inputs[position].domain is Domain.LABEL:
+        return Poke(position, index, draw(st.integers(0, shape.sizes["c"] - 1)))
+    return Poke(position, index, draw(elements(spec, position, fmt)))
+
+
+def _may_be_poked(item: Input) -> bool:
+    """Not a target distribution: its rows sum to exactly 1."""
+    return item.domain is not Domain.DISTRIBUTION or item.differentiable
+
+
+def examples(spec: Spec, fmt: Format) -> SearchStrategy[Example]:
+    """The examples that the recipes build."""
+    return recipes(spec, fmt).map(Recipe.build)
