@@ -1,0 +1,1 @@
+"""Small modules that stand for foreign implementations: right ones, wrong ones, and ones that misbehave."""
