@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -14,11 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 import verify.cli
 import verify.conformance.check
+from refnet import predict
+from refnet.datasets import load
+from refnet.storage import load_network
 from verify.conformance.plan import LEVELS
 from verify.reports import Outcome, Report, Verdict
 from verify.reports.json_report import load_schema
@@ -326,3 +331,96 @@ def test_a_terminal_without_unicode_is_served() -> None:
     )
     assert done.returncode == 0
     assert done.stdout.isascii()
+
+
+# -------------------------------------------------------------------------------------------------- train
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_digits_are_learnt(seed: int) -> None:
+    done = refnet("train", "--data", "digits", "--hidden", "32", "--epochs", "20", "--seed", seed)
+    assert done.exit_code == 0
+    rows = [line.split() for line in done.stdout.splitlines() if line.strip()[:1].isdigit() and "%" in line]
+    assert [row[0] for row in rows] == [str(epoch) for epoch in range(1, 21)]
+    assert all(len(row) == 5 for row in rows)
+    (accuracy,) = re.findall(r"test accuracy ([\d.]+)%", done.stdout)
+    assert float(accuracy) >= 95.0
+
+
+def test_training_is_decided_by_its_seed() -> None:
+    first, again, other = (
+        refnet("train", "--data", "iris", "--epochs", "2", "--seed", seed).stdout for seed in (3, 3, 4)
+    )
+    assert first == again
+    assert first.replace("seed 3", "seed 4") != other
+
+
+def test_a_saved_network_predicts_from_features_as_they_are(tmp_path: Path) -> None:
+    done = refnet(
+        *("train", "--data", "iris", "--hidden", "8", "--hidden", "4", "--activation", "tanh"),
+        *("--save", tmp_path / "network.npz"),
+    )
+    assert done.exit_code == 0
+    network, params = load_network(tmp_path / "network.npz")
+    iris = load("iris")
+    assert network.sizes == (4, 8, 4, 3)
+    classes = predict(iris.x, params, activation=network.activation, head=network.head)
+    assert int(np.equal(classes, iris.labels).sum()) >= 140
+
+
+def test_a_network_without_hidden_layers_is_trained() -> None:
+    assert "network 4-3," in refnet("train", "--data", "iris", "--epochs", "1", "--hidden", "0").stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "start"), [("curves.png", b"\x89PNG"), ("curves.svg", b"<?xml"), ("curves.pdf", b"%PDF")]
+)
+def test_the_curves_are_drawn(name: str, start: bytes, tmp_path: Path) -> None:
+    done = refnet("train", "--data", "iris", "--epochs", "2", "--plot", tmp_path / name)
+    assert done.exit_code == 0
+    assert (tmp_path / name).read_bytes().startswith(start)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_csv_file_is_trained_on(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("kind,a,b\n" + "".join(f"{'xy'[k % 2]},{k % 2 + k / 100},{k}\n" for k in range(40)))
+    done = refnet("train", "--data", table, "--label", "kind", "--epochs", "1")
+    assert done.exit_code == 0
+    assert "network 2-32-1, relu, sigmoid" in done.stdout
+    assert refnet("train", "--data", table, "--label", "0", "--epochs", "1").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--data", "mnist"], 2, "neither a file nor one of iris, digits"),
+        (["--data", "table.csv", "--label", "colour"], 2, "'colour'"),
+        (["--data", "broken.csv"], 3, "line 2"),
+        (["--data", "iris", "--learning-rate", "-1"], 2, "learning_rate is -1.0"),
+        (["--data", "iris", "--learning-rate", "1e300"], 1, "no longer finite"),
+        (["--data", "iris", "--activation", "softmax"], 2, "elementwise"),
+        (["--data", "iris", "--activation", "swish"], 2, "no such activation"),
+        (["--data", "iris", "--plot", "curves.gif"], 2, ".png, .svg, .pdf"),
+        (["--data", "iris", "--plot", "missing/curves.png"], 3, "cannot be written"),
+        (["--data", "iris", "--save", "missing/network.npz"], 3, "cannot be written"),
+    ],
+)
+def test_trouble_with_training_is_named(
+    arguments: Sequence[str], code: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "table.csv").write_text("a,b\n1,x\n2,y\n3,x\n")
+    (tmp_path / "broken.csv").write_text("a,b\n1\n")
+    done = refnet("train", *arguments)
+    assert done.exit_code == code
+    assert message in " ".join(done.stderr.split())
+    assert "Traceback" not in done.output
+
+
+def test_a_missing_extra_is_named_before_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    done = refnet("train", "--data", "iris", "--plot", "curves.png")
+    assert done.exit_code == 3
+    assert "pip install 'refnet[plot]'" in done.stderr
+    assert not done.stdout

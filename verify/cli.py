@@ -22,9 +22,10 @@ from rich.text import Text
 from refnet import __version__
 
 if TYPE_CHECKING:
+    from refnet.datasets import Dataset
     from verify.reports import Report
 
-WRONG_USAGE, NOT_DONE, INTERRUPTED = 2, 3, 130
+SOMETHING_FAILS, WRONG_USAGE, NOT_DONE, INTERRUPTED = 1, 2, 3, 130
 
 app = typer.Typer(
     add_completion=False,
@@ -76,12 +77,17 @@ def _fail(message: object, code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
+def _print(console: Console, text: str) -> None:
+    console.print(Text(text), highlight=False, soft_wrap=True)
+
+
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[str], None]]:
-    """A bar on standard error that is told what comes next; it leaves no trace, and none in a pipe."""
+def _progress(total: int, console: Console | None = None) -> Iterator[Callable[[str], None]]:
+    """A bar, on standard error unless told otherwise, that is told what comes next; it leaves no trace, and
+    there is none in a pipe."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True)
+    console = console or Console(stderr=True)
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
@@ -109,6 +115,17 @@ def _writable(path: Path | None) -> None:
             ensure_writable(path)
     except OSError as error:
         _unwritten(path, error)
+
+
+def _write(path: Path | None, write: Callable[[Path], None], console: Console) -> None:
+    """Write a file that was asked for, and say so."""
+    if path is None:
+        return
+    try:
+        write(path)
+    except OSError as error:
+        _unwritten(path, error)
+    _print(console, f"written: {path}")
 
 
 def _unwritten(path: Path | None, error: OSError) -> NoReturn:
@@ -260,6 +277,128 @@ def show(
             print_sheet(op, console)
     except UnknownOperator as error:
         _fail(error, WRONG_USAGE)
+
+
+@app.command()
+def train(
+    data: Annotated[
+        str,
+        typer.Option(metavar="NAME|FILE.csv", help="digits or iris, which ship, or a CSV file of your own."),
+    ],
+    hidden: Annotated[
+        list[int],
+        typer.Option(min=0, metavar="N", help="Neurons of a hidden layer; repeat for more; 0: none."),
+    ] = [32],  # noqa: B006  (typer reads it, nobody changes it)
+    activation: Annotated[
+        str, typer.Option(metavar="NAME", help="Of the hidden layers: relu, tanh, sigmoid or identity.")
+    ] = "relu",
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training set.")] = 20,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples in each step.")] = 1,
+    learning_rate: Annotated[float, typer.Option(help="The gradient's factor in each step.")] = 0.02,
+    seed: SeedOption = 0,
+    label: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The column of the classes in a CSV file.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the curves: .png, .svg or .pdf (extra: plot).")
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Save the network (npz) for features as they are.")
+    ] = None,
+) -> None:
+    """Train a multilayer perceptron by stochastic gradient descent, and print what every epoch does.
+
+    The data are split into training, validation and test sets, and the features standardised by the
+    training set. The seed decides the split, the first weights and the order of the samples.
+
+    Exit codes: 0 trained; 1 the loss is no longer finite; 2 wrong usage; 3 the data cannot be read, a file
+    cannot be written or matplotlib is missing; 130 interrupted.
+    """
+    import numpy as np
+
+    from refnet import OPS, ArgumentError, Network, Scaling, evaluate, initialise, run_epochs, split
+    from refnet.storage import save_network
+    from verify.reports.training import epoch_row, heading, write_plot
+
+    _plottable(plot)
+    _writable(plot)
+    _writable(save)
+    if activation not in OPS:
+        _fail(f"{activation}: no such activation. Common ones: relu, tanh, sigmoid, identity.", WRONG_USAGE)
+    dataset = _dataset(data, label)
+    try:
+        sets = split(dataset.x, dataset.labels, seed=seed)
+        scaling = Scaling.of(sets.training.x, common=dataset.common_unit)
+        training, validation, test = (part._replace(x=scaling.apply(part.x)) for part in sets)
+        network = Network.for_data(
+            dataset.x.shape[1],
+            len(dataset.class_names),
+            hidden=[size for size in hidden if size],
+            activation=OPS[activation],
+        )
+        rng = np.random.default_rng(seed)
+        params = initialise(network, rng)
+        run = run_epochs(
+            params,
+            training,
+            validation,
+            rng,
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+            activation=network.activation,
+            head=network.head,
+        )
+    except ArgumentError as error:
+        _fail(error, WRONG_USAGE)
+    console, history = _Output(), []
+    settings = f"learning rate {learning_rate:g}, batch size {batch_size}, seed {seed}"
+    _print(console, heading(dataset, sets, network, settings))
+    with _progress(epochs, console) as begin:
+        for epoch in range(1, epochs + 1):
+            begin(f"epoch {epoch}")
+            record, params = next(run)
+            history.append(record)
+            _print(console, epoch_row(record))
+            if not np.isfinite(record.training_loss):
+                _fail("the loss is no longer finite: take a smaller --learning-rate", SOMETHING_FAILS)
+    result = evaluate(params, *test, activation=network.activation, head=network.head)
+    _print(console, f"\ntest accuracy {result.accuracy:.1%}, loss {result.loss:.4f}")
+    title = f"{dataset.name}, {'-'.join(map(str, network.sizes))}, {settings}"
+    _write(plot, lambda path: write_plot(history, title, path), console)
+    _write(save, lambda path: save_network(path, network, scaling.folded(params)), console)
+
+
+def _plottable(path: Path | None) -> None:
+    """Complain before the training about curves that cannot be drawn after it."""
+    from importlib.util import find_spec
+
+    from verify.reports.training import PLOT_FORMATS
+
+    if path is None:
+        return
+    if path.suffix not in PLOT_FORMATS:
+        _fail(f"{path}: a plot is one of {', '.join(PLOT_FORMATS)}", WRONG_USAGE)
+    if find_spec("matplotlib") is None:
+        _fail("--plot needs matplotlib: pip install 'refnet[plot]'", NOT_DONE)
+
+
+def _dataset(data: str, label: str | None) -> Dataset:
+    """A set that ships, or a CSV file; a label is a name, or the index of a column."""
+    from refnet import ArgumentError
+    from refnet.datasets import load, load_csv
+    from refnet.datasets.shipped import ORIGINS
+
+    if data in ORIGINS:
+        return load(data)
+    if not Path(data).is_file():
+        _fail(f"{data}: neither a file nor one of {', '.join(ORIGINS)}, which ship", WRONG_USAGE)
+    column = -1 if label is None else int(label) if label.lstrip("-").isdigit() else label
+    try:
+        return load_csv(data, label=column)
+    except ArgumentError as error:
+        _fail(error, WRONG_USAGE if error.argument == "label" else NOT_DONE)
+    except OSError as error:
+        _fail(f"{data} cannot be read: {error.strerror or error}", NOT_DONE)
 
 
 if __name__ == "__main__":
