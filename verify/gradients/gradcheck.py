@@ -140,7 +140,7 @@ def _compare(candidate: Candidate, seed: int) -> Evidence:
         claimed = np.stack([np.asarray(c[order], dtype=np.float64) for c in claims])
         scale, zero = _scale(points[position], value, error, natural)
         own = np.stack([r[order] for r in rounding])
-        failing, doubted = _confirm(candidate, position, dys, claimed, value, error, own)
+        failing, doubted = _confirm(candidate, position, dys, claimed, value, error, reason, own)
         bar = error + own
         with np.errstate(all="ignore"):
             ratio = np.where(claimed == value, 0.0, abs(claimed - value) / bar)
@@ -174,6 +174,7 @@ def _confirm(
     claimed: Floats,
     value: Floats,
     error: Floats,
+    reason: npt.NDArray[np.str_],
     own: Floats,
 ) -> tuple[Bools, Bools]:
     """Claims outside their bars: those that a second ladder finds wrong too, and those that stay in doubt."""
@@ -185,9 +186,11 @@ def _confirm(
         again, bar, _ = numerical_vjps(
             candidate.f, candidate.points, position, dys, stretch=1.5, elements=suspects.tolist()
         )
-        margin = error + bar + abs(value - again) + 2 * own
+        # the interval of a kink counts once: it is the same for both
+        bars = np.where(reason == "kink", np.maximum(error, bar) + abs(error - bar), error + bar)
+        margin = bars + abs(value - again)
         # an infinite change of a claim that is itself finite says nothing; a claim that is not finite does
-        margin = np.where(np.isfinite(claimed) | ~np.isfinite(bar), margin, error + bar + abs(value - again))
+        margin = np.where(np.isfinite(claimed) | ~np.isfinite(bar), margin + 2 * own, margin)
         wrong = ~(abs(claimed - value) <= margin) & ~(abs(claimed - again) <= margin)
     failing = outside & np.isfinite(bar) & wrong
     return failing, outside & ~failing
@@ -252,8 +255,6 @@ def _verdict(evidence: Evidence, undecided: Sequence[Bools], resolution: float) 
         return "fail", str(evidence.nonlinear)
     if any(c.failing.any() for c in comparisons):
         return "fail", "the gradient is wrong, beyond the error bars of two independent ladders of steps"
-    if all(c.zero.all() for c in comparisons):
-        return "inconclusive", "vacuous: every gradient is 0 here, within its error; choose another point"
     for c, unknown in zip(comparisons, undecided, strict=True):
         where = f"of {unknown.size} elements of input {c.position}"
         for why in ("domain edge", "noise"):
@@ -265,6 +266,8 @@ def _verdict(evidence: Evidence, undecided: Sequence[Bools], resolution: float) 
             )
         if 2 * (count := int(unknown.sum())) >= unknown.size > 0:
             return "inconclusive", f"kink at {count} {where}"
+    if all(c.zero.all() for c in comparisons):
+        return "inconclusive", "vacuous: every gradient is 0 here, within its error; choose another point"
     if not resolution <= sufficient:
         return "inconclusive", (
             f"relative errors up to {resolution:.1e} could have passed; required: sqrt(u) = {sufficient:.1e}."
@@ -278,11 +281,14 @@ def _verdict(evidence: Evidence, undecided: Sequence[Bools], resolution: float) 
 def _resolution(c: Comparison) -> float:
     """The largest relative error with which a decided element could have passed.
 
-    |claimed - truth| <= |claimed - numerical| + |numerical - truth|: one bar each.
+    |claimed - truth| <= |claimed - numerical| + |numerical - truth|: what is seen, up to a bar, and a bar.
     """
     decided = (c.reason == "") & ~c.doubted
-    bars = np.where(decided, 2 * c.bar, 0.0).reshape(len(c.bar), -1).max(axis=1, initial=0.0)
-    return float((bars / c.scale).max(initial=0.0)) if c.claimed.size else 0.0
+    with np.errstate(all="ignore"):
+        seen = np.fmin(abs(c.claimed - c.numerical), c.bar)
+        errors = np.where(decided, seen + c.bar, 0.0).reshape(len(c.bar), -1).max(axis=1, initial=0.0)
+        worst = float((errors / c.scale).max(initial=0.0)) if c.claimed.size else 0.0
+    return worst if decided.any() or not decided.size else math.inf
 
 
 def _elements(candidate: Candidate, c: Comparison) -> Iterator[Element]:

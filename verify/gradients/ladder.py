@@ -25,6 +25,10 @@ UNPROVEN = 3
 SAMPLES = 3
 """Differences that the rounding noise of f is measured by: one alone is 0 by chance, once in a few cases."""
 
+FLOAT32_NOISE = 2.0**-20
+"""Errors of a function, relative to its values, that are credible: those of a computation in float32 in
+between, 16 units of 2^-24. Half of the digits of a format are credible, too."""
+
 
 class Derivative(NamedTuple):
     """Derivatives with error bars; at a kink, the middle of the one-sided ones and half their distance."""
@@ -92,9 +96,11 @@ def differentiate(
         # would do to a one-sided derivative; beyond, it is a kink.
         kink = abs(jump) > 4 * jump_error
         error = error + np.where(kink, abs(jump) + jump_error, np.fmax(abs(jump) - jump_error, 0)) / 2
-        # rounding leaves a function half of its digits: what is larger and stays is no noise
-        least = math.sqrt(unit_roundoff) * np.fmax(largest, abs(centre))
-        broken = _stays(difference, least) | _stays(curvature, least)
+        credible = max(math.sqrt(unit_roundoff), FLOAT32_NOISE) * np.fmax(largest, abs(centre))
+        error = np.fmax(error, _contradiction(steps, central, value, error, credible))
+        # a jump, an infinite slope, what is narrower than any step: the noise of the finest steps of all
+        noise = np.fmax(_scatter(steps, central, 2, samples=2), _scatter(steps, sides, 1, samples=2) / 4)
+        broken = noise > credible
     code = np.where(kink, KINK, RESOLVED)
     code = np.where(np.isfinite(error) & ~broken, code, NOISE)
     code = np.where(usable.sum(axis=0) < SHORTEST, EDGE, code).astype(np.uint8)
@@ -102,20 +108,36 @@ def differentiate(
     return Derivative(np.where(lost, np.nan, value), np.where(lost, np.inf, error), code)
 
 
-def _scatter(steps: Floats, first: Floats, power: int) -> Floats:
+def _scatter(steps: Floats, first: Floats, power: int, samples: int = SAMPLES) -> Floats:
     """The noise in `first * h` as the finest steps show it, after one extrapolation (for sin(1e6 x))."""
     c = ((steps[:-1] / steps[1:]) ** power)[:, None]
     column = first[1:] + np.diff(first, axis=0) / (c - 1)
     noise = abs(np.diff(column, axis=0)) * steps[2:, None]
-    return np.asarray(np.fmax.reduce(noise[-SAMPLES:], axis=0))
+    return np.asarray(np.fmax.reduce(noise[-samples:], axis=0))
 
 
-def _stays(change: Floats, least: Floats) -> Bools:
-    """Whether a change of f stays as h goes to 0: a jump, or something narrower than any step."""
-    finest = change[-SAMPLES - 1 :]
-    low, high = np.minimum.reduce(finest, axis=0), np.maximum.reduce(finest, axis=0)
-    near, far = np.minimum(abs(low), abs(high)), np.maximum(abs(low), abs(high))
-    return np.asarray((low * high > 0) & (2 * near > far) & (near > least))
+def _contradiction(steps: Floats, central: Floats, value: Floats, error: Floats, credible: Floats) -> Floats:
+    """The error that a value must have if the fine structure of f that it rests on is rounding noise.
+
+    1 + erf(x) at -5.6 and exp in float32 are stairs, each of them smooth: the finest steps see the slope of
+    one stair, free of noise. A derivative from coarser steps explains the same samples of f up to an error,
+    which is then the height of a stair. If that is credible as noise, and the two derivatives differ by more
+    than both of their bars, nothing tells which is right, and the bar has to reach from one to the other.
+    """
+    h = steps[:, None]
+    column = central
+    for j in (1, 2):
+        c = np.full_like(h, np.nan)
+        c[j:] = (h[:-j] / h[j:]) ** 2
+        column, before = column + (column - _coarser(column)) / (c - 1), column
+    least, needed = np.full_like(value, np.inf), np.zeros_like(value)
+    for row in range(2, len(steps) - SHORTEST):
+        noise = np.fmax.reduce(abs(central[row + 1 :] - column[row]) * h[row + 1 :], axis=0)
+        bar = np.fmax(abs(column[row] - before[row]), abs(column[row] - column[row - 1])) + 2 * noise / h[row]
+        distance = abs(column[row] - value)
+        better = (noise <= credible) & (distance > bar + error) & (bar < least)
+        least, needed = np.where(better, bar, least), np.where(better, distance + bar, needed)
+    return needed
 
 
 def _extrapolate(steps: Floats, first: Floats, floor: Floats, power: int) -> tuple[Floats, Floats]:
@@ -127,11 +149,13 @@ def _extrapolate(steps: Floats, first: Floats, floor: Floats, power: int) -> tup
     whose differences agree on four steps near 2 pi / 50, is certified with a wrong value.
     """
     h = steps[:, None]
-    noise = np.fmax(_envelope(abs(np.diff(first, axis=0)) * h[1:]), floor)
+    # twice, as the errors of f may be larger than the few that were seen (sin(50 x) in float32)
+    floor = 2 * floor
+    noise = np.fmax(2 * _envelope(abs(np.diff(first, axis=0)) * h[1:]), floor)
     # what is carried is the envelope some steps finer, where truncation no longer counts as noise
     finer = np.minimum(np.arange(len(steps)) + UNPROVEN, len(steps) - 1)
     carried = np.fmax(noise[finer], floor) / h
-    reach = 2 * noise / h
+    reach = noise / h
     lowest = np.fmin.accumulate((first + reach)[::-1], axis=0)[::-1]
     highest = np.fmax.accumulate((first - reach)[::-1], axis=0)[::-1]
 

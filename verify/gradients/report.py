@@ -37,7 +37,11 @@ class GradcheckReport:
     """The verdict of `gradcheck`, see there.
 
     `resolution`: an error of any element larger than this, relative to the largest gradient of its input,
-    would not have passed; infinite if nothing was compared. `failing` and `unresolved` count elements of
+    would not have passed; infinite if nothing was compared. So much is certain of the gradients that were
+    compared, and of a Jacobian with one wrong element in a column. The errors of more elements can cancel in
+    the sum with a random cotangent: if the largest of them is e times the resolution, with a probability of
+    at most 1/e + 2^-10 for each of two cotangents (each magnitude has 2^9 values or more, evenly spaced):
+    below 4e-6 for e = 1000. `failing` and `unresolved` count elements of
     inputs (an element that fails for several cotangents counts once) out of `elements`. `worst` is the
     element with the largest ratio, also in a pass.
     """

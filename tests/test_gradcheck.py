@@ -1,0 +1,392 @@
+"""The gradient checker: right gradients pass, wrong ones fail with the reason, and nothing makes it raise."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+import pytest
+from sklearn.neural_network import _base as sklearn_base
+
+from refnet import OPS
+from specs import SPECS, Domain
+from tests.gradient_examples import EXAMPLES, MISTAKES, softmax, softmax_vjp
+from verify.arithmetic.formats import FLOAT64
+from verify.gradients import GradcheckReport, assert_gradients, gradcheck
+from verify.gradients.claims import random_cotangent
+from verify.laws.examples import Shape, make_example
+from verify.mistakes import catalogue
+
+Array = npt.NDArray[Any]
+Function = Callable[..., Any]
+
+X = np.array([[0.5, -1.0, 2.0], [1.0, 0.25, -0.75]])
+FLOAT32_X = X.astype(np.float32)
+
+
+def _generator(seed: int) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+# ------------------------------------------------------------------------------- right and wrong gradients
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_right_gradient_never_fails_and_rarely_stays_undecided(name: str) -> None:
+    example = EXAMPLES[name]
+    reasons: Counter[str] = Counter()
+    for scale, seed in itertools.product((1e-3, 1.0, 1e3), range(6)):
+        report = gradcheck(example.f, example.vjp, example.inputs(_generator(seed), scale), seed=seed)
+        assert report.verdict != "fail", report
+        if report.verdict == "inconclusive":
+            reasons[report.reason.partition(":")[0]] += 1
+    # softmax at 1000 is one-hot: its gradient is 0, and a dead ReLU network has none
+    assert sum(reasons.values()) <= (6 if name == "softmax" else 1), reasons
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_fails_and_is_named(name: str) -> None:
+    example, vjp, diagnosis = MISTAKES[name]
+    for seed in range(3):
+        inputs = EXAMPLES[example].inputs(_generator(seed), 1.0)
+        report = gradcheck(EXAMPLES[example].f, vjp, inputs, seed=seed)
+        assert report.verdict == "fail", report
+        assert diagnosis in " ".join(report.diagnosis), report
+
+
+# ------------------------------------------------------------------------------------- refnet's operators
+
+
+def _problem(name: str, vjp: Function, reduction: str, seed: int) -> tuple[Function, Function, list[Array]]:
+    """f, vjp and inputs at a normal example; floating inputs without a gradient (targets) are held fixed."""
+    spec = SPECS[name]
+    shape = Shape((3,) if spec.batched else (), {"c": 4, "n": 3, "k": 2, "m": 4})
+    settings = spec.defaults | ({"reduction": reduction} if "reduction" in spec.defaults else {})
+    example = make_example(spec, FLOAT64, shape, "normal", settings, [seed])
+    free = [i for i, item in enumerate(spec.inputs) if item.differentiable or item.domain is Domain.LABEL]
+
+    def complete(inputs: Sequence[Array]) -> list[Array]:
+        given = dict(zip(free, inputs, strict=True))
+        return [given.get(i, x) for i, x in enumerate(example.inputs)]
+
+    return (
+        lambda *inputs: OPS[name](*complete(inputs), **example.settings),
+        lambda dy, *inputs: vjp(dy, *complete(inputs), **example.settings),
+        [example.inputs[i] for i in free],
+    )
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_the_operators_of_refnet_pass(name: str) -> None:
+    for reduction, seed in itertools.product(("mean", "sum", "none"), range(2)):
+        report = gradcheck(*_problem(name, OPS[name].vjp, reduction, seed), seed=seed)
+        assert report.verdict == "pass", report
+        if "reduction" not in SPECS[name].defaults:
+            break
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [m for m in catalogue.MISTAKES if m.vjp and "numerical" in m.caught_by],
+    ids=lambda mistake: mistake.name,
+)
+def test_the_known_mistakes_in_gradients_fail(mistake: catalogue.Mistake) -> None:
+    assert mistake.vjp is not None
+    report = gradcheck(*_problem(mistake.op, mistake.vjp, "mean", 0))
+    assert report.verdict == "fail", report
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_no_error_above_the_resolution_passes(name: str) -> None:
+    def planted(relative: float) -> Function:
+        def vjp(*args: Any, **settings: Any) -> tuple[Array, ...]:
+            first, *others = OPS[name].vjp(*args, **settings)
+            wrong = np.array(first)
+            wrong.flat[np.argmax(abs(wrong))] *= 1 + relative
+            return wrong, *others
+
+        return vjp
+
+    resolution = gradcheck(*_problem(name, OPS[name].vjp, "mean", 0)).resolution
+    assert resolution <= math.sqrt(2.0**-53)
+    verdicts = {k: gradcheck(*_problem(name, planted(10.0**-k), "mean", 0)).verdict for k in range(2, 13)}
+    assert all(verdicts[k] != "pass" for k in verdicts if 10.0**-k > resolution), (resolution, verdicts)
+    # a fail needs the margin of a second ladder: three bars more, and one digit is enough
+    assert all(verdicts[k] == "fail" for k in verdicts if 10.0**-k > 10 * resolution), (resolution, verdicts)
+
+
+# ------------------------------------------------------------------------------------ what comes back is bad
+
+
+def _raises(*args: Any) -> Any:
+    raise RuntimeError("out of memory")
+
+
+def _modifies(dy: Array, x: Array) -> Array:
+    x *= 2
+    return dy * 2 * x
+
+
+class _Stateful:
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, *args: Array) -> Array:
+        self.calls += 1
+        return np.asarray(self.calls * args[-1])
+
+
+BAD_VJPS: dict[str, tuple[Function, str]] = {
+    "raises": (_raises, "vjp raises RuntimeError: out of memory"),
+    "takes too few arguments": (lambda dy: dy, "vjp raises TypeError"),
+    "None": (lambda dy, x: None, "the gradient of input 0 is a NoneType"),
+    "a string": (lambda dy, x: "gradient", "the gradient of input 0 is a str"),
+    "a scalar": (lambda dy, x: 1.0, "has shape (); required: (2, 3)"),
+    "an int": (lambda dy, x: 1, "is a int"),
+    "a list of numbers": (lambda dy, x: [[1.0] * 3] * 2, "returns 2 gradients; required: 1"),
+    "nothing": (lambda dy, x: (), "returns 0 gradients; required: 1"),
+    "too many": (lambda dy, x: (dy, dy), "returns 2 gradients; required: 1"),
+    "objects": (lambda dy, x: (2 * x * dy).astype(object), "has dtype object; required: float64"),
+    "float32": (lambda dy, x: (2 * x * dy).astype(np.float32), "has dtype float32; required: float64"),
+    "integers": (lambda dy, x: (2 * x * dy).astype(np.int64), "has dtype int64; required: float64"),
+    "complex": (lambda dy, x: 2 * x * dy + 0j, "has dtype complex128; required: float64"),
+    "transposed": (lambda dy, x: (2 * x * dy).T, "has shape (3, 2); required: (2, 3)"),
+    "summed": (lambda dy, x: (2 * x * dy).sum(axis=0), "has shape (3,); required: (2, 3)"),
+    "the input": (lambda dy, x: x, "shares its memory with input 0"),
+    "a view of the input": (lambda dy, x: x[::-1], "shares its memory with input 0"),
+    "modifies its input": (_modifies, "vjp modifies input 0"),
+    "modifies the cotangent": (lambda dy, x: np.multiply(dy, 2 * x, out=dy), "vjp modifies dy"),
+    "random": (lambda dy, x: dy * np.random.default_rng().random(x.shape), "vjp returns different results"),
+    "stateful": (_Stateful(), "vjp returns different results"),
+    "NaN": (lambda dy, x: np.full_like(x, np.nan), "the gradient is wrong"),
+    "infinite": (lambda dy, x: np.full_like(x, np.inf), "the gradient is wrong"),
+    "NaN once": (lambda dy, x: np.where(x == 0.25, np.nan, 2 * x * dy), "the gradient is wrong"),
+    "ignores dy": (lambda dy, x: 2 * x, "vjp of a zero cotangent is not 0"),
+}
+BAD_FUNCTIONS: dict[str, tuple[Function, str]] = {
+    "raises": (_raises, "f raises RuntimeError: out of memory"),
+    "None": (lambda x: None, "f returns a NoneType; required: a floating array"),
+    "an int": (lambda x: 3, "f returns a int"),
+    "integers": (lambda x: x.astype(int), "f returns dtype int64"),
+    "objects": (lambda x: x.astype(object), "f returns dtype object"),
+    "complex": (lambda x: x + 0j, "f returns dtype complex128"),
+    "an empty tuple": (lambda x: (), "f returns an empty tuple"),
+    "modifies its input": (lambda x: np.multiply(x, 2, out=x), "f modifies input 0"),
+    "stateful": (_Stateful(), "f returns different results"),
+    "random": (lambda x: x * np.random.default_rng().random(), "f returns different results"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_VJPS)
+def test_a_bad_vjp_is_a_fail_in_one_line(name: str) -> None:
+    vjp, reason = BAD_VJPS[name]
+    report = gradcheck(np.square, vjp, [X])
+    assert report.verdict == "fail"
+    assert reason in report.reason
+    assert "\n" not in report.reason
+
+
+@pytest.mark.parametrize("name", BAD_FUNCTIONS)
+def test_a_bad_function_is_a_fail_in_one_line(name: str) -> None:
+    f, reason = BAD_FUNCTIONS[name]
+    report = gradcheck(f, lambda dy, x: dy * 2 * x, [X])
+    assert report.verdict == "fail"
+    assert reason in report.reason
+    assert "\n" not in report.reason
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [X, [X + 0j], [X.astype(object)], [X.astype(ml_dtypes.bfloat16)], [X.astype(np.longdouble)]],
+    ids=["array", "complex", "objects", "bfloat16", "long double"],
+)
+def test_inputs_that_would_pass_unchecked_are_refused(inputs: Any) -> None:
+    with pytest.raises(TypeError, match="required"):
+        gradcheck(np.square, lambda dy, x: dy * 2 * x, inputs)
+
+
+# ------------------------------------------------------------------------------ inputs of all kinds, verdicts
+
+
+def _scaled_vjp(dy: Array, x: Array, s: Array) -> tuple[Array, ...]:
+    return dy * s, np.asarray((dy * x).sum(), dtype=s.dtype)
+
+
+def _read_only(x: Array) -> Array:
+    x = x.copy()
+    x.flags.writeable = False
+    return x
+
+
+def _square_vjp(dy: Array, x: Array) -> Array:
+    return dy * 2 * x
+
+
+def _pick_vjp(dy: Array, x: Array, ids: Array) -> Array:
+    dx = np.zeros_like(x)
+    np.add.at(dx, ids, dy)
+    return dx
+
+
+def _two_vjp(dy: tuple[Array, Array], x: Array) -> Array:
+    return np.asarray(dy[0] * 2 * x + dy[1] * np.cos(x))
+
+
+PASSES: dict[str, tuple[Function, Function, Sequence[npt.ArrayLike]]] = {
+    "0-d": (np.square, _square_vjp, [np.array(1.5)]),
+    "a Python float": (np.square, _square_vjp, [1.5]),
+    "a Python float in and out": (lambda x: float(x) ** 2, lambda dy, x: float(dy * 2 * x), [1.5]),
+    "a list": (np.square, _square_vjp, [[1.5, 2.5]]),
+    "float32": (np.square, _square_vjp, [FLOAT32_X]),
+    "float16": (np.square, _square_vjp, [X.astype(np.float16)]),
+    "read-only": (np.square, _square_vjp, [_read_only(X)]),
+    "strided": (np.square, _square_vjp, [np.arange(1.0, 13.0).reshape(4, 3)[::2, ::-1].T]),
+    "a batch": (softmax, softmax_vjp, [_generator(0).standard_normal((2, 3, 4))]),
+    "broadcast": (lambda x, s: x * s, _scaled_vjp, [X, np.array(3.0)]),
+    "float32 broadcast": (lambda x, s: x * s, _scaled_vjp, [FLOAT32_X, np.float32(3)]),
+    "an integer input": (lambda x, ids: x[ids], _pick_vjp, [X, np.array([1, 0, 1])]),
+    "a boolean input": (
+        lambda x, keep: np.where(keep, x, 0),
+        lambda dy, x, keep: np.where(keep, dy, 0),
+        [X, X > 0],
+    ),
+    "two outputs": (lambda x: (x * x, np.sin(x)), _two_vjp, [X]),
+    "an empty input beside another": (
+        lambda x, e: x * x + e.sum(),
+        lambda dy, x, e: (dy * 2 * x, np.full_like(e, dy.sum())),
+        [X, np.empty(0)],
+    ),
+    "all scales at once": (np.square, _square_vjp, [10.0 ** np.arange(-3, 4)]),
+    "a bias of 1e-12": (
+        lambda x, b: np.tanh(x + b),
+        lambda dy, x, b: _tanh_sum(dy, x, b),
+        [X, np.full(3, 1e-12)],
+    ),
+    "relu, one element of six at its kink": (
+        lambda x: np.maximum(x, 0),
+        lambda dy, x: dy * (x > 0),
+        [np.array([0.0, 1.0, -1.0, 2.0, 3.0, -2.0])],
+    ),
+}
+
+
+def _tanh_sum(dy: Array, x: Array, b: Array) -> tuple[Array, Array]:
+    slope = dy * (1 - np.tanh(x + b) ** 2)
+    return slope, slope.sum(axis=0)
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_inputs_of_all_kinds_pass(name: str) -> None:
+    f, vjp, inputs = PASSES[name]
+    assert_gradients(f, vjp, inputs)
+
+
+INCONCLUSIVE: dict[str, tuple[Function, Function, Sequence[npt.ArrayLike], str]] = {
+    "no elements": (np.square, _square_vjp, [np.empty((0, 3))], "vacuous"),
+    "no floats": (lambda n: n * 1.0, lambda dy, n: (), [np.arange(3)], "vacuous"),
+    "no inputs": (lambda: np.ones(2), lambda dy: (), [], "vacuous"),
+    "gradient 0": (lambda x: 0 * x, lambda dy, x: 0 * dy, [X], "vacuous"),
+    "an empty output": (lambda x: x[:0], lambda dy, x: np.zeros_like(x), [X], "vacuous"),
+    "all kinks": (abs, lambda dy, x: dy * np.sign(x), [np.zeros(3)], "kink at 3 of 3"),
+    "a domain edge": (
+        np.sqrt,
+        lambda dy, x: dy / (2 * np.sqrt(x)),
+        [np.array([0.0, 1.0])],
+        "domain edge at 1 of 2",
+    ),
+    "a jump": (np.floor, lambda dy, x: 0 * dy, [np.array([1.0, 1.5])], "noise at 1 of 2"),
+    "NaN": (np.square, _square_vjp, [np.array([np.nan, 1.0])], "domain edge"),
+    "infinity": (
+        np.tanh,
+        lambda dy, x: dy * (1 - np.tanh(x) ** 2),
+        [np.array([np.inf, 1.0])],
+        "domain edge at 1 of 2",
+    ),
+    "noise": (
+        lambda x: x + 1e-6 * np.sin(1e17 * x),
+        lambda dy, x: dy * 1.0,
+        [np.array([0.3, 0.7])],
+        "",
+    ),
+    "computed in float32": (
+        lambda x: np.exp(x.astype(np.float32)).astype(np.float64),
+        lambda dy, x: dy * np.exp(x),
+        [X],
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", INCONCLUSIVE)
+def test_what_cannot_be_decided_is_inconclusive_with_the_reason(name: str) -> None:
+    f, vjp, inputs, reason = INCONCLUSIVE[name]
+    report = gradcheck(f, vjp, inputs)
+    assert report.verdict == "inconclusive", report
+    assert reason in report.reason
+    with pytest.raises(AssertionError, match="gradcheck: inconclusive"):
+        assert_gradients(f, vjp, inputs)
+
+
+def test_a_claim_outside_the_one_sided_derivatives_of_a_kink_fails() -> None:
+    x = np.array([0.0, 1.0, -1.0])
+    for at_kink, verdict in ((0.0, "pass"), (0.5, "pass"), (1.0, "pass"), (1.5, "fail"), (-0.5, "fail")):
+        slope = np.array([at_kink, 1.0, 0.0])
+        report = gradcheck(lambda x: np.maximum(x, 0), lambda dy, x, slope=slope: dy * slope, [x])
+        assert report.verdict == verdict, report
+
+
+@pytest.mark.parametrize("gap", [30, 33, 36, 38, 40, 45, 60, 110, 400])
+def test_the_textbook_softmax_is_not_blamed_for_its_rounding(gap: float) -> None:
+    for seed in range(3):
+        report = gradcheck(softmax, softmax_vjp, [np.array([[gap, 0.0, 1.0]])], seed=seed)
+        assert report.verdict != "fail", report
+
+
+# ---------------------------------------------------------------------------------- the report, scikit-learn
+
+
+def test_the_report_says_what_where_how_sure_and_how_to_repeat_it() -> None:
+    def vjp(dy: Array, x: Array) -> Array:
+        return np.asarray(dy * x * np.array([[2, 2, 1], [2, 2, 2]]))
+
+    report = gradcheck(np.square, vjp, [X], seed=5)
+    assert isinstance(report, GradcheckReport)
+    assert report.worst is not None
+    assert (report.worst.position, report.worst.index, report.worst.point) == (0, (0, 2), 2.0)
+    assert (report.failing, report.elements, report.unresolved) == (1, 6, 0)
+    text = str(report)
+    for part in ("gradcheck: fail", "1 of 6 elements wrong", "one element only: (0, 2)", "0x1.0", "seed=5"):
+        assert part in text
+    assert str(gradcheck(np.square, vjp, [X], seed=5)) == text
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_the_sum_of_two_cotangents_is_exact_and_none_has_an_element_near_0(dtype: Any) -> None:
+    a, b = (random_cotangent(_generator(seed), np.empty(1000, dtype)) for seed in (0, 1))
+    assert a.dtype == dtype
+    assert (abs(a) >= 1).all()
+    assert (abs(a) < 2).all()
+    assert ((a + b).astype(np.float64) == a.astype(np.float64) + b.astype(np.float64)).all()
+
+
+@pytest.mark.parametrize("name", sklearn_base.DERIVATIVES)
+def test_the_derivatives_of_scikit_learn_pass_and_those_of_another_fail(name: str) -> None:
+    def f(x: Array, activation: str = name) -> Array:
+        y = x.copy()
+        sklearn_base.ACTIVATIONS[activation](y)  # in place
+        return y
+
+    def vjp(dy: Array, x: Array, derivative: str = name) -> Array:
+        delta = dy.copy()
+        sklearn_base.DERIVATIVES[derivative](f(x), delta)
+        return delta
+
+    assert gradcheck(f, vjp, [X]).verdict == "pass"
+    other = "tanh" if name != "tanh" else "logistic"
+    assert gradcheck(f, lambda dy, x: vjp(dy, x, other), [X]).verdict == "fail"
