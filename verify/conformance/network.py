@@ -71,7 +71,7 @@ def judge_network(
     if function is None:
         yield Finding(wanted.aspect, 0, Verdict.NOT_RUN, "the candidate does not have it")
         return
-    task = Task(wanted.aspect, wanted.reference, {}, function == wanted.reference)
+    task = Task(wanted.reference, {}, function == wanted.reference)
     for case in plan.cases(every=CASES):
         if plan.wants(case):
             trial = network_trial(name, fmt, case, plan.seed)
@@ -131,14 +131,14 @@ def _names(layers: int, prefix: str = "") -> tuple[str, ...]:
 def _make_mlp(case: int, rng: np.random.Generator, fmt: Format) -> Trial:
     params, x, _ = _network(case, rng, fmt)
     shape = (len(x), len(params[-1][1]))
-    return Trial(case, (x, params), {}, ("z",), (shape,), {"x": x, "params": params})
+    return Trial(case, "value", (x, params), {}, ("z",), (shape,), {"x": x, "params": params})
 
 
 def _make_gradients(case: int, rng: np.random.Generator, fmt: Format) -> Trial:
     params, x, labels = _network(case, rng, fmt)
     names, shapes = _names(len(params), "d"), tuple(array.shape for array in _flat(params))
     inputs = {"params": params, "x": x, "labels": labels}
-    return Trial(case, (params, x, labels), {}, names, shapes, inputs)
+    return Trial(case, "value", (params, x, labels), {}, names, shapes, inputs)
 
 
 def _make_epoch(case: int, rng: np.random.Generator, fmt: Format) -> Trial:
@@ -146,7 +146,7 @@ def _make_epoch(case: int, rng: np.random.Generator, fmt: Format) -> Trial:
     names, shapes = _names(len(params)), tuple(array.shape for array in _flat(params))
     settings = {"learning_rate": LEARNING_RATES[case % len(LEARNING_RATES)]}
     inputs = {"params": params, "xs": xs, "labels": labels}
-    return Trial(case, (params, xs, labels), settings, names, shapes, inputs)
+    return Trial(case, "epoch", (params, xs, labels), settings, names, shapes, inputs)
 
 
 # ----------------------------------------------------------------------------------------- what is due

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -46,73 +47,53 @@ Drawn = Sequence[tuple[int, Example]]
 def judge_operator(functions: Functions, name: str, fmt: Format, plan: Plan) -> Iterator[Finding]:
     """All findings on one operator of a candidate in one dtype."""
     spec, value, vjp = SPECS[name], functions.get(name), functions.get(f"{name}_vjp")
+    conventions: tuple[Variant | None, ...] = (None, *spec.variants)
     drawn = _drawn(spec, fmt, plan)
-    variant: Variant | None = None
-    callable_at_all = True
+    no_laws = ""
     if value is None:
         yield Finding(spec.aspect.value, 0, Verdict.NOT_RUN, "the candidate does not have it")
     else:
-        variant, found = _judge_values(spec, value, drawn, fmt)
+        variant, found = _judge_values(spec, value, conventions, drawn, fmt, plan)
         yield from found
-        callable_at_all = not drawn or any(f.aspect == "contract:pure" for f in found)
-        yield from _judge_known_answers(spec, value, variant, fmt, plan)
+        conventions = _of_gradients(variant)
+        no_laws = _why_no_laws(variant, found)
     if vjp is not None:
-        yield from _judge_gradients(spec, vjp, _conventions(spec, value, variant), drawn, fmt)
+        yield from _judge_gradients(spec, vjp, conventions, drawn, fmt)
     elif value is not None and spec.aspect is Aspect.VALUE:
         yield Finding("vjp", 0, Verdict.NOT_RUN, f"the candidate has no {name}_vjp")
-    if variant is not None:
-        reason = f"the laws are stated for the reference's convention, and this one is {variant.name}"
-        yield Finding("law:all", 0, Verdict.NOT_RUN, reason)
-    elif callable_at_all:
-        yield from _put_to_the_laws(spec, value, vjp, drawn, fmt)
+    if no_laws:
+        yield Finding("law:all", 0, Verdict.NOT_RUN, no_laws)
     else:
-        yield Finding("law:all", 0, Verdict.NOT_RUN, "no call returned what a law could be put to")
+        yield from _put_to_the_laws(spec, value, vjp, drawn, fmt)
 
 
 def _drawn(spec: Spec, fmt: Format, plan: Plan) -> Drawn:
-    """The drawn cases; those of an operator with variants decide together which one a candidate follows, so
-    that a replay of one case needs them all."""
+    """The drawn cases, numbered after the known answers."""
     known = len(spec.cases)
     return [
         (case, draw(spec, fmt, case - known, plan.seed))
         for case in plan.cases(known)
-        if case >= known and (spec.variants or plan.wants(case))
+        if case >= known and _is_needed(spec, plan, case)
     ]
 
 
-# ------------------------------------------------------------------------------------------------ values
+def _is_needed(spec: Spec, plan: Plan, case: int) -> bool:
+    """All cases decide together which variant a candidate follows, so that a replay of one needs them all."""
+    return bool(spec.variants) or plan.wants(case)
 
 
-def _judge_values(
-    spec: Spec, value: Function, drawn: Drawn, fmt: Format
-) -> tuple[Variant | None, list[Finding]]:
-    """The findings on the values, and the variant that the candidate follows in all of them, if it does."""
-    task = Task(spec.aspect.value, OPS[spec.name].__call__, _optional(spec), value == OPS[spec.name])
-    trials = [_value_trial(spec, case, example.inputs, example.settings) for case, example in drawn]
-    return _under_a_convention(
-        [attempt(value, task, trial, fmt) for trial in trials],
-        task,
-        partial(_expect_value, spec, fmt),
-        (None, *spec.variants),
-        fmt,
-    )
+def _why_no_laws(variant: Variant | None, found: Sequence[Finding]) -> str:
+    if variant is not None:
+        return f"the laws are stated for the reference's convention, and this one is {variant.name}"
+    returned = any(finding.aspect == "contract:pure" for finding in found)
+    return "" if returned or not found else "no call returned what a law could be put to"
 
 
-def _value_trial(
-    spec: Spec, case: int, inputs: Sequence[Values], settings: Mapping[str, Any], about: str = ""
-) -> Trial:
-    return Trial(
-        case,
-        tuple(inputs),
-        settings,
-        ("param" if spec.aspect is Aspect.STEP else "y",),
-        (output_shape(spec, inputs, settings),),
-        {item.name: x for item, x in zip(spec.inputs, inputs, strict=True)},
-        about,
-    )
+# ---------------------------------------------------------------------------------------------- the calls
 
 
 def _optional(spec: Spec) -> dict[str, Any]:
+    """The settings that a call may leave out, and what they are then."""
     return {setting.name: setting.default for setting in spec.settings if not setting.required}
 
 
@@ -124,26 +105,87 @@ def _under_a_convention(
     fmt: Format,
 ) -> tuple[Variant | None, list[Finding]]:
     """The findings under the first convention under which all is well, else under the first of all."""
-    found = [
-        (variant, findings_of(attempts, task, partial(expect, variant), fmt)) for variant in conventions[:1]
-    ]
-    for variant in conventions[1:]:
-        if _all_well(found[-1][1], task.aspect):
-            break
-        found.append((variant, findings_of(attempts, task, partial(expect, variant), fmt)))
-    return found[-1] if _all_well(found[-1][1], task.aspect) else found[0]
+    judged = ((v, findings_of(attempts, task, partial(expect, v), fmt)) for v in conventions)
+    first = next(judged)
+    aspects = {tried.trial.aspect for tried in attempts}
+    return next((each for each in chain([first], judged) if _all_well(each[1], aspects)), first)
 
 
-def _all_well(findings: Sequence[Finding], aspect: str) -> bool:
-    return not any(f.aspect == aspect and f.verdict in (Verdict.FAIL, Verdict.SUSPECT) for f in findings)
+def _all_well(findings: Sequence[Finding], aspects: Set[str]) -> bool:
+    return not any(f.aspect in aspects and f.verdict in (Verdict.FAIL, Verdict.SUSPECT) for f in findings)
+
+
+# ------------------------------------------------------------------------------------------------ values
+
+
+def _judge_values(
+    spec: Spec,
+    value: Function,
+    conventions: Sequence[Variant | None],
+    drawn: Drawn,
+    fmt: Format,
+    plan: Plan,
+) -> tuple[Variant | None, list[Finding]]:
+    """The findings on the values, and the variant that the candidate follows in all of them, if it does."""
+    task = Task(OPS[spec.name].__call__, _optional(spec), value == OPS[spec.name])
+    trials = [_value_trial(spec, case, spec.aspect.value, e.inputs, e.settings) for case, e in drawn]
+    trials += _known_answers(spec, fmt, plan)
+    attempts = [attempt(value, task, trial, fmt) for trial in trials]
+    return _under_a_convention(attempts, task, partial(_expect_value, spec, fmt), conventions, fmt)
+
+
+def _value_trial(
+    spec: Spec,
+    case: int,
+    aspect: str,
+    inputs: Sequence[Values],
+    settings: Mapping[str, Any],
+    about: str = "",
+) -> Trial:
+    return Trial(
+        case,
+        aspect,
+        tuple(inputs),
+        settings,
+        ("param" if spec.aspect is Aspect.STEP else "y",),
+        (output_shape(spec, inputs, settings),),
+        {item.name: x for item, x in zip(spec.inputs, inputs, strict=True)},
+        about,
+    )
+
+
+def _known_answers(spec: Spec, fmt: Format, plan: Plan) -> Iterator[Trial]:
+    """The special values of the spec. Empty arrays are left out: the contract does not ask for them."""
+    for number, case in enumerate(spec.cases):
+        inputs = [  # labels are integers, everything else is of the format
+            np.asarray(x, dtype=np.int64 if item.domain is Domain.LABEL else fmt.dtype)
+            for item, x in zip(spec.inputs, case.inputs, strict=True)
+        ]
+        if _is_needed(spec, plan, number) and all(x.size for x in inputs):
+            settings = {**spec.defaults, **(case.settings or {})}
+            yield _value_trial(spec, number, "contract:special-values", inputs, settings, case.why)
 
 
 def _expect_value(spec: Spec, fmt: Format, variant: Variant | None, trial: Trial) -> list[Expected]:
-    """The certified value, and the bound of the loosest of the operator's forms."""
+    """The certified value or the known answer, with the bound of the loosest of the operator's forms.
+
+    At infinities and NaN no bound is finite: the known answer is exact there, and that of a variant unknown.
+    """
     inputs, definition = _in_convention(spec, variant, trial.arguments)
     bound = value_bound(OPS[spec.name], spec, inputs, trial.settings, fmt, flush_to_zero=grants_flush(fmt))
+    known = trial.case < len(spec.cases)
+    if known and variant is None:
+        answer = np.asarray(spec.cases[trial.case].expected, np.float64).astype(fmt.dtype)
+        exact = Truth.exactly(np.broadcast_to(answer, trial.shapes[0]))
+        return [Expected(exact, ErrorBound(_finite(bound.deterministic), _finite(bound.statistical)))]
+    if known and not all(np.isfinite(x.astype(np.float64)).all() for x in inputs):
+        return []
     truth = certify(definition, inputs, fmt, trial.settings)
     return [Expected(truth, _scaled(bound, variant), _title(variant))]
+
+
+def _finite(bound: Values) -> Values:
+    return np.where(np.isfinite(bound), bound, 0.0)
 
 
 def _in_convention(
@@ -165,76 +207,30 @@ def _title(variant: Variant | None) -> str:
     return "" if variant is None else f"{variant.name}: {variant.summary} ({variant.used_by})"
 
 
-# ----------------------------------------------------------------------------------------- known answers
-
-
-def _judge_known_answers(
-    spec: Spec, value: Function, variant: Variant | None, fmt: Format, plan: Plan
-) -> Iterator[Finding]:
-    """Special values. Empty arrays are left out: the contract does not ask for them.
-
-    Under a variant only the answers for finite inputs are known: those of its own definition.
-    """
-    task = Task("contract:special-values", OPS[spec.name].__call__, _optional(spec), value == OPS[spec.name])
-    expect = partial(_expect_known if variant is None else _expect_value, spec, fmt, variant)
-    for number, case in enumerate(spec.cases):
-        inputs = _known_inputs(spec, case.inputs, fmt)
-        finite = all(np.isfinite(x.astype(np.float64)).all() for x in inputs)
-        if plan.wants(number) and all(x.size for x in inputs) and (variant is None or finite):
-            settings = {**spec.defaults, **(case.settings or {})}
-            trial = _value_trial(spec, number, inputs, settings, case.why)
-            yield from findings_of([attempt(value, task, trial, fmt)], task, expect, fmt)
-
-
-def _known_inputs(spec: Spec, inputs: Sequence[Any], fmt: Format) -> tuple[Values, ...]:
-    """Labels as integers, everything else in the format."""
-    return tuple(
-        np.asarray(x, dtype=np.int64 if item.domain is Domain.LABEL else fmt.dtype)
-        for item, x in zip(spec.inputs, inputs, strict=True)
-    )
-
-
-def _expect_known(spec: Spec, fmt: Format, variant: Variant | None, trial: Trial) -> list[Expected]:
-    """The answer that the spec gives. At infinities and NaN no bound is finite, and the answer is exact."""
-    answer = np.asarray(spec.cases[trial.case].expected, np.float64).astype(fmt.dtype)
-    bound = value_bound(
-        OPS[spec.name], spec, trial.arguments, trial.settings, fmt, flush_to_zero=grants_flush(fmt)
-    )
-    finite = ErrorBound(*(np.where(np.isfinite(b), b, 0.0) for b in (bound.deterministic, bound.statistical)))
-    return [Expected(Truth.exactly(np.broadcast_to(answer, trial.shapes[0])), finite)]
-
-
 # --------------------------------------------------------------------------------------------- gradients
 
 
-def _conventions(spec: Spec, value: Function | None, variant: Variant | None) -> tuple[Variant | None, ...]:
+def _of_gradients(variant: Variant | None) -> tuple[Variant | None, ...]:
     """The conventions that a gradient may follow: that of the value; and where the value is only clipped,
-    that of the reference too, as the gradient of a clipping is either 0 outside of it or left alone."""
-    if value is None:
-        return (None, *spec.variants)
-    return (None,) if variant is None else (variant, None) if variant.divisor == 1 else (variant,)
+    that of the reference too, because the gradient outside may be 0 or be left alone."""
+    return (variant, None) if variant is not None and variant.divisor == 1 else (variant,)
 
 
 def _judge_gradients(
     spec: Spec, vjp: Function, conventions: Sequence[Variant | None], drawn: Drawn, fmt: Format
 ) -> list[Finding]:
     own = OPS[spec.name].vjp
-    task = Task("vjp", own, _optional(spec), vjp == own, partial(_allow_subgradients, spec.kinks))
-    trials = [_gradient_trial(spec, case, example) for case, example in drawn]
-    _, findings = _under_a_convention(
-        [attempt(vjp, task, trial, fmt) for trial in trials],
-        task,
-        partial(_expect_gradients, spec, fmt),
-        conventions,
-        fmt,
-    )
-    return findings
+    task = Task(own, _optional(spec), vjp == own, partial(_allow_subgradients, spec.kinks))
+    attempts = [attempt(vjp, task, _gradient_trial(spec, case, example), fmt) for case, example in drawn]
+    expect = partial(_expect_gradients, spec, fmt)
+    return _under_a_convention(attempts, task, expect, conventions, fmt)[1]
 
 
 def _gradient_trial(spec: Spec, case: int, example: Example) -> Trial:
     named = {item.name: x for item, x in zip(spec.inputs, example.inputs, strict=True)}
     return Trial(
         case,
+        "vjp",
         (example.dy, *example.inputs),
         example.settings,
         tuple(f"d{spec.inputs[k].name}" for k in spec.differentiable),

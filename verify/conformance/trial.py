@@ -29,6 +29,8 @@ class Trial:
     """The arguments and all the settings of a call, and the names and shapes of the arrays that are due."""
 
     case: int
+    aspect: str
+    """Under which the results are reported."""
     arguments: tuple[Any, ...]
     settings: Mapping[str, Any]
     outputs: tuple[str, ...]
@@ -49,7 +51,7 @@ class Expected(NamedTuple):
 
 Results = tuple[Values, ...]
 Expectation = Callable[[Trial], Sequence[Expected]]
-"""What is due in a trial."""
+"""What is due in a trial; nothing, if it is not known."""
 
 
 def _as_due(trial: Trial, due: Sequence[Expected], results: Results) -> Sequence[Expected]:
@@ -64,9 +66,8 @@ def grants_flush(fmt: Format) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a function of the contract is for: its aspect in the report, and refnet's own function."""
+    """A function of the contract, whatever the trial: refnet's own, and how it may be called and answer."""
 
-    aspect: str
     reference: Callable[..., Any]
     optional: Mapping[str, Any]
     """The settings that a call may leave out, and what they are then."""
@@ -113,14 +114,16 @@ def _findings(tried: Attempt, task: Task, expect: Expectation, fmt: Format) -> I
         yield Finding("contract:settings", trial.case, Verdict.NOT_RUN, reason)
         return
     if done is None:
-        yield Finding(task.aspect, trial.case, Verdict.FAIL, tried.violation)
+        yield Finding(trial.aspect, trial.case, Verdict.FAIL, tried.violation)
         return
     for aspect, trouble in (("contract:pure", done.impurity), ("contract:repeatable", done.repeated)):
         yield Finding(aspect, trial.case, Verdict.FAIL if trouble else Verdict.PASS, trouble)
     try:
         due = expect(trial)
     except Undecided as error:
-        yield Finding(task.aspect, trial.case, Verdict.INCONCLUSIVE, f"no certified value: {error}")
+        yield Finding(trial.aspect, trial.case, Verdict.INCONCLUSIVE, f"no certified value: {error}")
+        return
+    if not due:
         return
     finding = _judged(task, trial, done.results, due, fmt)
     yield _confirmed(finding, task, trial, due, fmt) if finding.verdict is Verdict.FAIL else finding
@@ -160,13 +163,13 @@ def _judged(task: Task, trial: Trial, results: Results, due: Sequence[Expected],
     variants = dict.fromkeys(e.variant for e in expected if e.variant)
     reason = _REASONS[verdict](judgement, trial.outputs[k])
     return Finding(
-        task.aspect,
+        trial.aspect,
         trial.case,
         verdict,
         f"{trial.about}: {reason}" if trial.about and reason else reason,
         Measure(judgement.ratio, judgement.ulp),
         None if verdict is Verdict.PASS else _worst(trial, k, results[k], expected[k], judgement),
-        _evidence(task.aspect, trial, results, expected) if verdict is Verdict.FAIL else None,
+        _evidence(trial.aspect, trial, results, expected) if verdict is Verdict.FAIL else None,
         ", ".join(variants),
     )
 

@@ -24,12 +24,12 @@ NOTES = (
     "sklearn.neural_network._base works in place; the adapter hands it copies.",
     "Its derivatives take the output of the activation, as its backpropagation does; the adapter computes "
     "that output with scikit-learn's own activation.",
-    "Its losses take (y_true, y_pred) and return the mean over the rows of a matrix, summed over the columns "
-    "(binary_log_loss) or averaged (squared_loss); the adapter hands binary_log_loss one column.",
-    "The network is an MLPClassifier whose coefs_ and intercepts_ are those of the case: solver='sgd', "
-    "alpha=0 (no L2 penalty), momentum=0, batch_size=1, shuffle=False. mlp is its _forward_pass without the output "
-    "activation, mlp_gradients its _backprop, sgd_epoch one pass of its _fit_stochastic. It would model two "
-    "classes with one logistic output; here it is given two outputs and softmax.",
+    "Its losses take (y_true, y_pred) and return the mean over the rows, of the sum over the columns for "
+    "log_loss and binary_log_loss; the adapter hands binary_log_loss one column.",
+    "The network is an MLPClassifier with the weights and biases of the case and solver='sgd', alpha=0 (no "
+    "L2 penalty), momentum=0, batch_size=1, shuffle=False. mlp is its _forward_pass without the output "
+    "activation, mlp_gradients its _backprop, sgd_epoch one pass of its _fit_stochastic. For two classes it "
+    "would have one logistic output; here it is given two outputs and softmax.",
     "sgd_step is its SGDOptimizer with momentum=0 and nesterov=False.",
 )
 
