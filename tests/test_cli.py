@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import pytest
 from typer.testing import CliRunner
 
 import verify.cli
-import verify.conformance.check
+import verify.conformance
 from refnet import predict
 from refnet.datasets import load
 from refnet.storage import load_network
@@ -43,7 +44,7 @@ def relu(x): return np.abs(x)
 """
 
 
-def refnet(*arguments: str | Path) -> Any:
+def refnet(*arguments: str | int | Path) -> Any:
     return CliRunner().invoke(verify.cli.app, [str(argument) for argument in arguments])
 
 
@@ -83,7 +84,7 @@ def stub(
             raise answer
         return answer if isinstance(answer, Report) else answer(*arguments, **settings)
 
-    monkeypatch.setattr(verify.conformance.check, "check", check)
+    monkeypatch.setattr(verify.conformance, "check", check)
     return calls
 
 
@@ -216,13 +217,16 @@ def test_a_check_runs_from_end_to_end(candidates: Path) -> None:
 
 
 def test_the_line_that_replays_a_failure_shows_it_again(candidates: Path) -> None:
-    done = refnet("check", candidates / "wrong.py", "--op", "relu", "--level", "smoke")
-    replay = next(line for line in done.stdout.splitlines() if line.lstrip().startswith("replay"))
-    arguments = replay.partition("refnet ")[2].split()
-    assert "--case" in arguments
-    again = refnet(*arguments)
-    assert again.exit_code == 1
-    assert "FAIL relu value" in again.stdout
+    folder = candidates / "a folder"
+    folder.mkdir()
+    (candidates / "wrong.py").rename(folder / "wrong.py")
+    text = refnet("check", folder / "wrong.py", "--op", "relu", "--level", "smoke").stdout
+    failures = re.findall(r"^(FAIL relu \S+ \S+):.*?^  replay +refnet (.*?)$", text, re.MULTILINE | re.DOTALL)
+    assert len(failures) >= 2
+    for title, replay in failures:
+        arguments = shlex.split(replay)
+        assert "--case" in arguments
+        assert title in refnet(*arguments).stdout
 
 
 # --------------------------------------------------------------------------------------------- the report

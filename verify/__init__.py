@@ -1,8 +1,9 @@
 """Does it hold: the checks that judge any implementation against the reference.
 
-    verify.check("my_kernels.py")                           every operator that a module has: a `Report`
-    verify.gradcheck(f, vjp, inputs)                        any function with a hand-written gradient
-    verify.assert_gradients(f, vjp, inputs)                 the same, as an assertion
+    verify.check("my_kernels.py")                        every operator that a module has: a `Report`
+    verify.assert_conforms(my_softmax, "softmax")        one function, as an assertion
+    verify.gradcheck(f, vjp, inputs)                     any function with a hand-written gradient
+    verify.assert_gradients(f, vjp, inputs)              the same, as an assertion
 
 A name is imported when it is first used: the checks need sympy and flint, `import verify` does not.
 """
@@ -11,14 +12,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from verify.conformance.candidate import TargetError, UsageError
-    from verify.conformance.check import check
+    from verify.conformance import TargetError, UsageError, assert_conforms, check
     from verify.gradients import GradcheckReport, assert_gradients, gradcheck
     from verify.reports import Diagnosis, Outcome, Report, Verdict, Worst
 else:
     _HOMES = {
-        "verify.conformance.candidate": ("TargetError", "UsageError"),
-        "verify.conformance.check": ("check",),
+        "verify.conformance": ("TargetError", "UsageError", "assert_conforms", "check"),
         "verify.gradients": ("GradcheckReport", "assert_gradients", "gradcheck"),
         "verify.reports": ("Diagnosis", "Outcome", "Report", "Verdict", "Worst"),
     }
@@ -43,6 +42,7 @@ __all__ = [
     "UsageError",
     "Verdict",
     "Worst",
+    "assert_conforms",
     "assert_gradients",
     "check",
     "gradcheck",

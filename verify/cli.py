@@ -216,8 +216,8 @@ def check(
     """
     _writable(json)
     from specs import SPECS
-    from verify.conformance.candidate import TargetError, UsageError
-    from verify.conformance.check import check as judge
+    from verify.conformance import TargetError, UsageError
+    from verify.conformance import check as judge
     from verify.conformance.network import NETWORK_FUNCTIONS
 
     names = op or {*SPECS, *NETWORK_FUNCTIONS}
@@ -248,7 +248,7 @@ def selfcheck(
     """
     _writable(json)
     from specs import SPECS
-    from verify.conformance.candidate import UsageError
+    from verify.conformance import UsageError
     from verify.selfcheck import selfcheck as examine
 
     try:
