@@ -1,4 +1,4 @@
-"""Right: matrix products by einsum, in blocks that start from the bias, and transposed; column-major results."""
+"""Right: products of matrices by einsum, in blocks that start from the bias; column-major results."""
 
 from __future__ import annotations
 

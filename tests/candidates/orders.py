@@ -97,7 +97,9 @@ class Orders:
         return self.reduced(-self.sum(np.where(t == 0, 0 * p, t * np.log(p))), reduction)
 
     def softmax_cross_entropy(self, z: Array, t: Array, *, reduction: str = "mean") -> Array:
-        return self.reduced(-self.sum(np.where((t == 0) & np.isinf(z), 0, t * self.log_softmax(z))), reduction)
+        return self.reduced(
+            -self.sum(np.where((t == 0) & np.isinf(z), 0, t * self.log_softmax(z))), reduction
+        )
 
     def binary_cross_entropy(self, p: Array, t: Array, *, reduction: str = "mean") -> Array:
         return self.reduced(plain.binary_cross_entropy(p, t, reduction="none"), reduction)

@@ -168,9 +168,7 @@ def mlp_gradients(params: Layers, x: Array, labels: Array) -> list[tuple[Array, 
     return gradients
 
 
-def sgd_epoch(
-    params: Layers, xs: Array, labels: Array, *, learning_rate: float
-) -> list[tuple[Array, Array]]:
+def sgd_epoch(params: Layers, xs: Array, labels: Array, *, learning_rate: float) -> list[tuple[Array, Array]]:
     current = list(params)
     for sample in range(len(xs)):
         one = slice(sample, sample + 1)

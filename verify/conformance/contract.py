@@ -70,11 +70,12 @@ def call(
     second = _results(invoke(function, again, settings), shapes, dtype)
     if any(_bits(a) != _bits(b) for a, b in zip(kept, second, strict=True)):
         repeated = "two equal calls give different bits"
-    elif any(_bits(a) != _bits(b) for a, b in zip(kept, results, strict=True)):
-        repeated = "a second call overwrites the result of the first"
+    elif any(np.may_share_memory(a, b) for a in results for b in second):
+        repeated = "the results of two calls share memory: the second overwrites the first"
     laid_out: tuple[Values, ...] = ()
     try:
-        laid_out = _results(invoke(function, _mapped(arguments, LAYOUTS[layout]), settings), shapes, dtype)
+        third = _results(invoke(function, _mapped(arguments, LAYOUTS[layout]), settings), shapes, dtype)
+        laid_out = tuple(y.copy() for y in third)
     except ContractViolation as violation:
         misread = str(violation)
     return Call(kept, impurity, repeated, laid_out, misread)

@@ -279,7 +279,8 @@ def _allow_subgradients(
 def _put_to_the_laws(
     spec: Spec, value: Function | None, vjp: Function | None, drawn: Drawn, fmt: Format
 ) -> Iterator[Finding]:
-    subject = Subject(spec, _guarded(spec, value), _guarded(spec, vjp, gradient=True))
+    gradient = None if vjp is None else _guarded(spec, vjp, gradient=True)
+    subject = Subject(spec, _guarded(spec, value), gradient)
     for law in laws_of(spec):
         if law.name in SEEN_BY_THE_CALL or (vjp if law.gradient else value) is None:
             continue

@@ -62,7 +62,10 @@ def _reproduces(function: Callable[..., Any] | None, evidence: Evidence) -> bool
 
 
 def _as_tuple(results: Any) -> tuple[Any, ...]:
-    return results if isinstance(results, tuple) else (results,)
+    """One array, or the arrays of nested tuples and lists in order."""
+    if not isinstance(results, tuple | list):
+        return (results,)
+    return tuple(leaf for item in results for leaf in _as_tuple(item))
 
 
 def _pattern(evidence: Sequence[Evidence]) -> tuple[Diagnosis, ...]:
@@ -88,11 +91,18 @@ def _explained(evidence: Evidence, factor: float) -> bool:
 
 
 def _examples(evidence: Evidence) -> int:
-    return max(len(evidence.example.inputs[0]) if evidence.example.inputs[0].ndim else 1, 1)
+    first = _first_array(evidence)
+    return max(len(first) if first.ndim else 1, 1)
 
 
 def _entries(evidence: Evidence) -> int:
-    return max(evidence.example.inputs[0].size, 1)
+    return max(_first_array(evidence).size, 1)
+
+
+def _first_array(evidence: Evidence) -> Values:
+    """The examples: of a network they come after its layers, which are a list."""
+    inputs: tuple[Any, ...] = evidence.example.inputs
+    return next(x for x in inputs if isinstance(x, np.ndarray))
 
 
 _FACTORS: tuple[tuple[str, Callable[[Evidence], float]], ...] = (
