@@ -84,11 +84,15 @@ def load_network(path: str | os.PathLike[str]) -> tuple[Network, list[Layer]]:
         raise _refusal(path, f'with the activation "{activation}"')
     if head not in HEADS:
         raise _refusal(path, f'with the head "{head}"')
-    depth = max(1, (len(arrays) - 3) // 2)
-    names = {f"{kind}{position}" for position in range(depth) for kind in "wb"}
-    stray = (names | {"format", "activation", "head"}) ^ set(arrays)
+    layers = [name for name in arrays if name[:1] in ("w", "b") and name[1:].isdecimal()]
+    depth = max(1, (len(layers) + 1) // 2)
+    names = [f"{kind}{position}" for position in range(depth) for kind in "wb"]
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise _refusal(path, f"without {', '.join(missing)}")
+    stray = set(arrays) - {*names, "format", "activation", "head"}
     if stray:
-        raise _refusal(path, f"without, or with a stray, {', '.join(sorted(stray))}")
+        raise _refusal(path, f"with a stray {', '.join(sorted(stray))}")
     params = [Layer(arrays[f"w{position}"], arrays[f"b{position}"]) for position in range(depth)]
     try:
         validate_params("load_network", params)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import math
 import os
-from typing import NamedTuple, TextIO
+from io import StringIO
+from typing import NamedTuple
 
 import numpy as np
 
@@ -83,33 +84,41 @@ def load_csv(
 
 
 def _rows(path: str | os.PathLike[str], delimiter: str) -> list[Row]:
-    import gzip  # here, because few files are compressed
-    import zlib
-
-    line = 0
+    reader = csv.reader(StringIO(_text(path), newline=""), delimiter=delimiter, skipinitialspace=True)
+    rows = []
     try:
-        with _open(path) as file:
-            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
-            rows = []
-            for cells in reader:
-                line = reader.line_num
-                stripped = [cell.strip() for cell in cells]
-                if stripped not in ([], [""]):
-                    rows.append(Row(line, stripped))
-            return rows
-    except (csv.Error, UnicodeDecodeError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        for cells in reader:
+            stripped = [cell.strip() for cell in cells]
+            if stripped not in ([], [""]):
+                rows.append(Row(reader.line_num, stripped))
+    except csv.Error as error:
         raise _refusal(
-            path, line + 1, f"not text in cells ({error})", "CSV in UTF-8", "Export the table once more."
+            path, reader.line_num, f"not CSV ({error})", "cells of text", "Export the table once more."
         ) from error
+    return rows
 
 
-def _open(path: str | os.PathLike[str]) -> TextIO:
-    """Text of a plain or compressed file, without the byte order mark that spreadsheets write."""
+def _text(path: str | os.PathLike[str]) -> str:
+    """The text of a plain or compressed file, without the byte order mark that spreadsheets write."""
+    with open(path, "rb") as file:
+        content = file.read()
     if os.fspath(path).endswith(".gz"):
-        import gzip
+        import gzip  # here, because few files are compressed
+        import zlib
 
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return open(path, encoding="utf-8-sig", newline="")
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise _refusal(
+                path, None, f"not compressed by gzip ({error})", "a whole gzip file", "Compress it again."
+            ) from error
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise _refusal(
+            path, line, f"not text in UTF-8 ({error})", "a CSV file in UTF-8", "Export it in UTF-8."
+        ) from error
 
 
 def _is_number(cell: str) -> bool:
