@@ -22,12 +22,13 @@ from typer.testing import CliRunner
 
 import verify.cli
 import verify.conformance
+import verify.selfcheck
 from refnet import predict
 from refnet.datasets import load
 from refnet.storage import load_network
 from verify.conformance.plan import LEVELS
 from verify.reports import Outcome, Report, Verdict
-from verify.reports.json_report import load_schema
+from verify.reports.json_report import from_json, load_schema, to_json
 
 CLEAN = Report(
     "kernels.py", "1.2", 0, "ci", {}, (Outcome("relu", "value", "float64", Verdict.PASS, 40, ratio=0.4),)
@@ -122,6 +123,7 @@ def test_the_verdicts_decide_the_exit_code(
         (["chekc"], "chekc"),
         (["show", "softmx"], "Did you mean softmax"),
         (["selfcheck", "--level", "deeper"], "deeper"),
+        (["selfcheck", "--op", "softmx"], "softmx"),
     ],
 )
 def test_wrong_usage_is_2_and_says_what_is_wrong(
@@ -210,10 +212,27 @@ def test_a_check_runs_from_end_to_end(candidates: Path) -> None:
     """Nothing is stubbed: a right function, and one that is wrong on half of all numbers."""
     options = ("--op", "relu", "--dtype", "float32", "--level", "smoke")
     assert refnet("check", candidates / "right.py", *options).exit_code == 0
-    wrong = refnet("check", candidates / "wrong.py", *options)
+    wrong = refnet("check", candidates / "wrong.py", *options, "--json", candidates / "report.json")
     assert wrong.exit_code == 1
+    document = json.loads((candidates / "report.json").read_text())
+    jsonschema.validate(document, load_schema())
+    assert to_json(from_json(document)) == document
     assert "FAIL relu value float32" in wrong.stdout
     assert "replay" in wrong.stdout
+
+
+def test_the_reference_is_put_to_its_witnesses(tmp_path: Path) -> None:
+    done = refnet("selfcheck", "--op", "sigmoid", "--level", "smoke", "--json", tmp_path / "report.json")
+    assert done.exit_code == 0
+    document = json.loads((tmp_path / "report.json").read_text())
+    jsonschema.validate(document, load_schema())
+    aspects = {outcome["aspect"].partition(":")[0] for outcome in document["outcomes"]}
+    assert {"value", "vjp", "symbolic", "numerical", "bounds", "law"} <= aspects
+
+
+def test_a_reference_that_fails_is_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify.selfcheck, "selfcheck", lambda **settings: having(Verdict.FAIL))
+    assert refnet("selfcheck").exit_code == 1
 
 
 def test_the_line_that_replays_a_failure_shows_it_again(candidates: Path) -> None:
