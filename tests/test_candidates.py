@@ -1,0 +1,126 @@
+"""Foreign implementations: right ones in many forms raise no alarm, wrong ones are all caught."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from refnet import OPS
+from tests.candidates import networks, orders, plain
+from tests.candidates.cheats import CHEATS, in_float32
+from tests.candidates.widened import Widened
+from verify.conformance import check
+from verify.conformance.check import DTYPES
+from verify.mistakes.catalogue import MISTAKES, Mistake
+from verify.reports import Report, Verdict
+
+SEEDS = range({"smoke": 1, "ci": 3, "deep": 200}[os.environ.get("REFNET_LEVEL", "ci")])
+
+RIGHT: dict[str, object] = {
+    "plain": "tests.candidates.plain",
+    "saved outputs": "tests.candidates.saved_outputs",
+    "blocked": "tests.candidates.blocked",
+    "scipy": "tests.candidates.by_scipy",
+    "scikit-learn": "sklearn",
+    "widened": Widened(),
+    **{
+        f"sums {total.__name__.replace('_', ' ')}": orders.Orders(total)
+        for total in (
+            orders.in_turn,
+            orders.from_the_end,
+            orders.in_pairs,
+            orders.at_once,
+            orders.compensated,
+        )
+    },
+}
+
+
+def alarms(report: Report) -> list[str]:
+    """What is said against a candidate, or left undecided about it."""
+    quiet = (Verdict.PASS, Verdict.NOT_RUN)
+    return [
+        f"{o.verdict.value} {o.op} {o.aspect} {o.dtype}: {o.reason}; {o.replay}"
+        for o in report.outcomes
+        if o.verdict not in quiet
+    ]
+
+
+def failing(report: Report) -> set[str]:
+    """The dtypes in which something fails."""
+    return {o.dtype for o in report.outcomes if o.verdict is Verdict.FAIL}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_right_candidate_raises_no_alarm(name: str, seed: int) -> None:
+    report = check(RIGHT[name], level="smoke", seed=seed)
+    assert alarms(report) == []
+    assert report.count(Verdict.PASS) > 0
+
+
+@pytest.mark.parametrize("name", CHEATS)
+def test_a_cheat_is_caught(name: str) -> None:
+    report = check(SimpleNamespace(softmax=CHEATS[name]()), ops=["softmax"], level="smoke")
+    assert failing(report) == set(DTYPES)
+    assert report.exit_code() == 1
+
+
+def test_float32_inside_is_a_cheat_in_float64_only() -> None:
+    candidate = SimpleNamespace(softmax=in_float32)
+    assert failing(check(candidate, ops=["softmax"], level="smoke")) == {"float64"}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
+def test_a_known_mistake_is_caught_and_named(mistake: Mistake) -> None:
+    if mistake.op not in OPS:
+        pytest.skip(f"{mistake.op} is not an operator of a candidate")
+    right = OPS[mistake.op]
+    functions = {mistake.op: mistake.value or right, f"{mistake.op}_vjp": mistake.vjp or right.vjp}
+    report = check(SimpleNamespace(**functions), ops=[mistake.op], level="smoke")
+    assert failing(report) == set(DTYPES)
+    named = {diagnosis.mistake for outcome in report.outcomes for diagnosis in outcome.diagnosis}
+    manners = {o.aspect for o in report.outcomes if o.verdict is Verdict.FAIL} & {
+        "contract:pure",
+        "contract:repeatable",
+    }
+    assert mistake.name in named or manners  # what depends on earlier calls cannot be reproduced
+
+
+@pytest.mark.parametrize(
+    ("op", "function"), networks.MISTAKES, ids=lambda item: getattr(item, "__name__", item)
+)
+def test_a_mistake_of_composition_is_caught(op: str, function: Callable[..., Any]) -> None:
+    report = check(SimpleNamespace(**{op: function}), ops=[op], level="smoke")
+    assert failing(report) == set(DTYPES)
+
+
+def test_sigmoid_by_tanh_loses_the_tail() -> None:
+    """(1 + tanh(x / 2)) / 2 is 0 at x = -40, where the sigmoid is 4.2e-18."""
+
+    def sigmoid(x: Any) -> Any:
+        return (1 + np.tanh(x / 2)) / 2
+
+    report = check(SimpleNamespace(sigmoid=sigmoid), ops=["sigmoid"], level="smoke")
+    assert failing(report) == set(DTYPES)
+
+
+def test_a_wrong_scale_of_one_part_in_a_thousand_is_caught_everywhere() -> None:
+    """What a tolerance of 1e-3 or 1e-2 lets pass, in every function that is not exact."""
+    names = [name for name in vars(plain) if name in OPS]
+
+    def scaled(name: str) -> Callable[..., Any]:
+        def function(*args: Any, **settings: Any) -> Any:
+            y = getattr(plain, name)(*args, **settings)
+            return y * y.dtype.type(1.001)
+
+        return function
+
+    report = check(SimpleNamespace(**{name: scaled(name) for name in names}), level="smoke")
+    caught = {o.op for o in report.outcomes if o.verdict is Verdict.FAIL}
+    assert caught == set(names)
