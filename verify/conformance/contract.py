@@ -20,6 +20,11 @@ Shapes = Sequence[tuple[int, ...]]
 class ContractViolation(Exception):
     """A result that cannot be judged at all: raised, not an array, wrong count, shape or dtype."""
 
+    @property
+    def refuses_a_setting(self) -> bool:
+        """Whether the function turned down a keyword argument, which it need not take."""
+        return isinstance(self.__cause__, TypeError) and "keyword argument" in str(self.__cause__)
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -150,7 +155,8 @@ def _bits(array: Values) -> tuple[bytes, tuple[int, ...], str]:
 def _results(returned: Any, shapes: Shapes, dtype: np.dtype[Any]) -> tuple[Values, ...]:
     found = flattened(returned)
     if len(found) != len(shapes):
-        raise ContractViolation(f"it returns {_counted(len(found))} where {_counted(len(shapes))} due")
+        count = f"{len(found)} results" if len(found) != 1 else "1 result"
+        raise ContractViolation(f"it returns {count} instead of {len(shapes)}")
     arrays = []
     for k, (item, shape) in enumerate(zip(found, shapes, strict=True)):
         array = np.asarray(item) if _is_plain(item) else None
@@ -171,10 +177,6 @@ def flattened(returned: Any) -> list[Any]:
     if isinstance(returned, list | tuple):
         return [leaf for item in returned for leaf in flattened(item)]
     return [returned]
-
-
-def _counted(arrays: int) -> str:
-    return "1 array" if arrays == 1 else f"{arrays} arrays"
 
 
 def _described(item: Any) -> str:

@@ -75,7 +75,7 @@ def judge_network(
     for case in plan.cases(every=CASES):
         if plan.wants(case):
             trial = network_trial(name, fmt, case, plan.seed)
-            expect = partial(_expect, wanted, fmt)
+            expect = partial(expect_network, wanted, fmt)
             yield from findings_of([attempt(function, task, trial, fmt)], task, expect, fmt)
 
 
@@ -85,7 +85,7 @@ def network_trial(name: str, fmt: Format, case: int, seed: int) -> Trial:
     return NETWORK_FUNCTIONS[name].make(case, rng, fmt)
 
 
-def _expect(wanted: NetworkFunction, fmt: Format, trial: Trial) -> list[Expected]:
+def expect_network(wanted: NetworkFunction, fmt: Format, trial: Trial) -> list[Expected]:
     """The certified values, with the deterministic and the statistical bounds."""
     truths = wanted.certified(trial, fmt)
     with np.errstate(all="ignore"):

@@ -313,7 +313,12 @@ def _guarded(spec: Spec, function: Function | None, *, gradient: bool = False) -
         passed, lacking = settings_to_pass(function, settings, _optional(spec), explicit=True)
         if lacking:
             raise NotApplicable("a setting that the candidate does not take")
-        result = invoke(function, arguments, passed)
+        try:
+            result = invoke(function, arguments, passed)
+        except ContractViolation as violation:
+            if passed and violation.refuses_a_setting:
+                raise NotApplicable("a setting that the candidate turns down") from violation
+            raise
         return tuple(flattened(result)) if gradient else result
 
     return run

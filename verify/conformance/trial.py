@@ -97,7 +97,7 @@ def attempt(function: Callable[..., Any], task: Task, trial: Trial, fmt: Format)
     try:
         return Attempt(trial, call(function, trial.arguments, passed, trial.shapes, fmt.dtype, layout))
     except ContractViolation as violation:
-        if passed and isinstance(violation.__cause__, TypeError) and "keyword argument" in str(violation):
+        if passed and violation.refuses_a_setting:
             return Attempt(trial, lacking=", ".join(passed))
         return Attempt(trial, violation=str(violation))
 

@@ -1,0 +1,578 @@
+"""The judging of foreign implementations: how they are found, called, judged, and reported."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import refnet
+from specs import SPECS
+from tests.candidates import networks, plain
+from verify.arithmetic.bounds import ErrorBound
+from verify.arithmetic.certified import Undecided
+from verify.arithmetic.formats import FLOAT32, FLOAT64, FORMATS, Format, Truth
+from verify.conformance import TargetError, UsageError, assert_conforms, check
+from verify.conformance.check import DTYPES
+from verify.conformance.judge import judge
+from verify.conformance.network import CASES, NETWORK_FUNCTIONS, expect_network, network_trial
+from verify.conformance.plan import LEVELS, draw, settings_of
+from verify.conformance.trial import Attempt, Expected, Task, Trial, attempt, findings_of
+from verify.laws.examples import REGIMES
+from verify.reports import Outcome, Report, Verdict
+
+FAIL, PASS, SUSPECT = Verdict.FAIL, Verdict.PASS, Verdict.SUSPECT
+INCONCLUSIVE, NOT_RUN = Verdict.INCONCLUSIVE, Verdict.NOT_RUN
+
+
+def outcome(report: Report, op: str, aspect: str, dtype: str = "float64") -> Outcome:
+    (found,) = [o for o in report.outcomes if (o.op, o.aspect, o.dtype) == (op, aspect, dtype)]
+    return found
+
+
+def quick(op: str, function: Any, vjp: Any = None, **more: Any) -> Report:
+    functions = {op: function} | ({} if vjp is None else {f"{op}_vjp": vjp})
+    return check(SimpleNamespace(**functions), ops=[op], level="smoke", **more)
+
+
+# ---------------------------------------------------------------------------------------- the reference
+
+
+def test_the_reference_conforms_to_itself() -> None:
+    report = check("refnet", level="smoke")
+    assert {o.verdict for o in report.outcomes} == {PASS}
+    assert {o.op for o in report.outcomes} == {*SPECS, *NETWORK_FUNCTIONS}
+
+
+def test_a_wrong_reference_fails_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not "the oracle disagrees with itself", which is for candidates other than the reference."""
+    wrong = refnet.tanh
+    object.__setattr__(wrong, "forward", lambda x: (x * 1.001, refnet.tanh.forward(x)[1]))
+    try:
+        assert outcome(quick("tanh", wrong), "tanh", "value").verdict is FAIL
+    finally:
+        from refnet.activations import _tanh
+
+        object.__setattr__(wrong, "forward", _tanh)
+
+
+# ------------------------------------------------------------------------------------------- the judge
+
+ONE = np.array([1.0])
+
+
+def verdict(
+    got: float, real: float, deterministic: float, statistical: float | None = None, fmt: Format = FLOAT64
+) -> Verdict:
+    soft = deterministic if statistical is None else statistical
+    bound = ErrorBound(np.array([deterministic]), np.array([soft]))
+    truth = Truth.exactly(np.array([real], fmt.dtype))
+    return judge(np.array([got], fmt.dtype), truth, bound, fmt).verdict
+
+
+@pytest.mark.parametrize(
+    ("got", "real", "bound", "expected"),
+    [
+        (1.0, 1.0, 0.0, PASS),
+        (1.0 + 2**-51, 1.0, 2**-51, PASS),
+        (1.0 + 2**-51, 1.0, 2**-52, FAIL),
+        (np.nan, 1.0, 1e300, FAIL),
+        (np.inf, 1.0, 1e300, FAIL),
+        (-np.inf, np.inf, 1e300, FAIL),
+        (1.0, np.nan, 1e300, FAIL),
+        (1e308, np.inf, 1e300, FAIL),
+        (np.nan, np.nan, 0.0, PASS),
+        (np.inf, np.inf, 0.0, PASS),
+        (np.inf, 1.7976931348623157e308, 1e295, PASS),  # the bound reaches overflow
+        (np.inf, 1.7976931348623157e308, 1e291, FAIL),
+        (2.0, 1.0, np.inf, INCONCLUSIVE),
+        (2.0, 1.0, np.nan, INCONCLUSIVE),
+        (np.nan, 1.0, np.inf, INCONCLUSIVE),
+        (1.0, 1.0, np.nan, PASS),  # correctly rounded, whatever the bound
+        (5e-324, 0.0, 5e-324, PASS),
+        (1e-323, 0.0, 5e-324, FAIL),
+        (1.0, 5e-324, 2.0, PASS),  # bound / ulp overflows here
+        (3.0, 5e-324, 2.0, FAIL),
+    ],
+)
+def test_the_judge_on_one_element(got: float, real: float, bound: float, expected: Verdict) -> None:
+    assert verdict(got, real, bound) is expected
+
+
+def test_between_the_two_bounds_a_result_is_suspect() -> None:
+    assert verdict(1.0 + 2**-50, 1.0, 2**-50, 2**-51) is SUSPECT
+
+
+def test_the_rounding_of_the_truth_is_not_charged() -> None:
+    """1/3 in float32 is off by a third of an ulp, and so exactly right."""
+    third = np.array([1 / 3], np.float32)
+    truth = Truth(third, np.array([(1 / 3 - float(third[0])) / 2.0**-25]))
+    none = ErrorBound(np.zeros(1), np.zeros(1))
+    assert judge(third, truth, none, FLOAT32).verdict is PASS
+    assert judge(np.nextafter(third, np.float32(1)), truth, none, FLOAT32).verdict is FAIL
+
+
+def test_the_worst_element_is_the_one_that_decides() -> None:
+    """The element with the largest ratio is undecided; the one that fails is shown."""
+    bound = ErrorBound(np.array([np.inf, 1e-9, 1e-3]), np.array([np.inf, 1e-9, 1e-3]))
+    judgement = judge(np.array([9.0, 2.0, 2.0]), Truth.exactly(np.ones(3)), bound, FLOAT64)
+    assert (judgement.verdict, judgement.index, judgement.concerned) == (FAIL, (1,), 2)
+
+
+# -------------------------------------------------------------------------------------------- the plan
+
+
+def test_a_case_is_its_number_and_its_seed() -> None:
+    for spec in SPECS.values():
+        a, b, other = (draw(spec, FLOAT32, 0, seed) for seed in (5, 5, 6))
+        assert all(x.tobytes() == y.tobytes() for x, y in zip(a.inputs, b.inputs, strict=True))
+        assert a.dy.tobytes() == b.dy.tobytes()
+        assert any(x.tobytes() != y.tobytes() for x, y in zip(a.inputs, other.inputs, strict=True))
+
+
+def test_every_regime_meets_every_setting() -> None:
+    for spec in SPECS.values():
+        drawn = [draw(spec, FLOAT64, number, 0) for number in range(LEVELS["ci"])]
+        met = {(e.regime, tuple(e.settings.values())) for e in drawn}
+        count = len({tuple(settings_of(spec, number).values()) for number in range(60)})
+        assert len(met) == count * len(REGIMES), spec.name
+
+
+REPLAYED: dict[str, Callable[[], object]] = {
+    "value": lambda: SimpleNamespace(tanh=lambda x: x * x.dtype.type(0.5)),
+    "vjp": lambda: SimpleNamespace(tanh_vjp=lambda dy, x: dy),
+    "special values": lambda: SimpleNamespace(relu=lambda x: np.where(x > 0, x, x.dtype.type(0))),
+    "manners": lambda: SimpleNamespace(identity=lambda x: x),
+    "laws": lambda: SimpleNamespace(softmax=lambda x, *, axis=-1: x + 1),
+    "layout": lambda: SimpleNamespace(relu=lambda x: np.maximum(x, 0) if x.flags.c_contiguous else x * 0),
+    "variants": lambda: SimpleNamespace(
+        mse=lambda p, t, *, reduction="mean": plain.mse(p, t) * p.dtype.type(0.75)
+    ),
+    "network": lambda: SimpleNamespace(mlp_gradients=networks.sum_for_mean),
+    "epoch": lambda: SimpleNamespace(sgd_epoch=networks.uphill),
+}
+
+
+@pytest.mark.parametrize("what", REPLAYED)
+def test_every_failure_is_replayed_by_its_line(what: str) -> None:
+    """The same verdict on the same element, from nothing but what the line says."""
+    failures = [o for o in check(REPLAYED[what](), level="smoke", seed=3).outcomes if o.verdict is FAIL]
+    assert failures
+    for failure in failures:
+        arguments = re.search(r"ops=.*(?=\))", failure.replay)
+        assert arguments is not None
+        again = check(REPLAYED[what](), **eval(f"dict({arguments.group()})"))
+        replayed = outcome(again, failure.op, failure.aspect, failure.dtype)
+        assert (replayed.verdict, replayed.worst, replayed.ulp) == (FAIL, failure.worst, failure.ulp)
+        assert replayed.cases == 1
+
+
+def test_the_replay_of_a_module_is_a_command(tmp_path: Path) -> None:
+    path = tmp_path / "with a space.py"
+    path.write_text("def relu(x): return -x\n")
+    failure = outcome(check(str(path), ops=["relu"], level="smoke"), "relu", "value")
+    program, verb, target, *options = shlex.split(failure.replay)
+    assert (program, verb, target) == ("refnet", "check", str(path))
+    given = dict(zip(options[::2], options[1::2], strict=True))
+    assert failure.worst is not None
+    assert given == {
+        "--op": "relu", "--dtype": "float64", "--level": "smoke", "--seed": "0",
+        "--case": str(failure.worst.case),
+    }  # fmt: skip
+
+
+def test_a_case_that_says_nothing_is_not_run() -> None:
+    """Case 4 of binary_cross_entropy is the sum of nothing: an empty array, which is not asked for."""
+    report = quick("binary_cross_entropy", plain.binary_cross_entropy, case=4)
+    assert {o.verdict for o in report.outcomes} == {NOT_RUN}
+
+
+# -------------------------------------------------------------------------------- settings and signatures
+
+
+def softmax_of_rows(x: Any) -> Any:
+    return plain.softmax(x)
+
+
+def test_a_setting_that_is_lacking_is_said_and_the_default_is_judged() -> None:
+    report = quick("softmax", softmax_of_rows)
+    lacking = outcome(report, "softmax", "contract:settings")
+    assert lacking.verdict is NOT_RUN
+    assert lacking.reason == "the candidate takes no axis: only the default was checked"
+    assert outcome(report, "softmax", "value").verdict is PASS
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda *args, **settings: plain.softmax(*args, **settings),
+        lambda *args: plain.softmax(*args),
+        lambda x, axis=-1: plain.softmax(x, axis=axis),
+        lambda x, /, *, axis=-1, temperature=1.0: plain.softmax(x, axis=axis),
+        partial(plain.softmax),
+    ],
+    ids=["anything", "positions only", "by position too", "more settings", "partial"],
+)
+def test_odd_signatures_that_can_be_called_are(function: Any) -> None:
+    report = quick("softmax", function)
+    assert outcome(report, "softmax", "value").verdict is PASS
+    assert report.exit_code() == 0
+
+
+def test_a_function_without_a_signature_is_passed_only_what_it_must_be_told() -> None:
+    assert quick("tanh", np.tanh).exit_code() == 0  # a ufunc
+
+
+def test_a_wrapper_that_turns_a_setting_down_lacks_it() -> None:
+    def wrapper(*args: Any, **settings: Any) -> Any:
+        return softmax_of_rows(*args, **settings)
+
+    report = quick("softmax", wrapper)
+    assert outcome(report, "softmax", "contract:settings").verdict is NOT_RUN
+    assert report.exit_code() == 0
+
+
+def test_a_wrong_default_is_caught() -> None:
+    """Half of the calls leave out what is at its default."""
+    report = quick("softmax", lambda x, *, axis=0: plain.softmax(x, axis=axis))
+    assert outcome(report, "softmax", "value").verdict is FAIL
+
+
+def test_a_setting_that_is_ignored_is_caught() -> None:
+    report = quick("softmax", lambda x, *, axis=-1: plain.softmax(x))
+    assert outcome(report, "softmax", "value").verdict is FAIL
+
+
+def test_an_argument_too_many_is_one_clear_line() -> None:
+    report = quick("relu", lambda x, threshold: np.maximum(x, threshold))
+    assert "missing 1 required positional argument: 'threshold'" in outcome(report, "relu", "value").reason
+    assert outcome(report, "relu", "law:all").verdict is NOT_RUN
+    assert report.exit_code() == 1
+
+
+def test_a_required_setting_that_is_lacking_leaves_nothing_to_judge() -> None:
+    report = quick("sgd_step", lambda param, grad: param - grad)
+    assert outcome(report, "sgd_step", "contract:settings").verdict is NOT_RUN
+    assert {o.verdict for o in report.outcomes if not o.aspect.startswith("law")} == {NOT_RUN}
+
+
+def test_a_step_owes_no_gradient_and_a_value_without_one_is_said() -> None:
+    assert "vjp" not in {o.aspect for o in quick("sgd_step", plain.sgd_step).outcomes}
+    assert outcome(quick("relu", plain.relu), "relu", "vjp").reason == "the candidate has no relu_vjp"
+
+
+def test_a_gradient_alone_is_judged() -> None:
+    report = check(SimpleNamespace(tanh_vjp=plain.tanh_vjp), ops=["tanh"], level="smoke")
+    assert outcome(report, "tanh", "value").verdict is NOT_RUN
+    assert outcome(report, "tanh", "vjp").verdict is PASS
+
+
+# -------------------------------------------------------------------------------------------- variants
+
+
+def half(p: Any, t: Any, *, reduction: str = "mean") -> Any:
+    return plain.mse(p, t, reduction=reduction) / p.dtype.type(2)
+
+
+def half_vjp(dy: Any, p: Any, t: Any, *, reduction: str = "mean") -> Any:
+    return plain.mse_vjp(dy, p, t, reduction=reduction) / p.dtype.type(2)
+
+
+def clipped(p: Any, t: Any, *, reduction: str = "mean", epsilon: float = 1e-7) -> Any:
+    p = np.clip(p, p.dtype.type(epsilon), 1 - p.dtype.type(epsilon))
+    return plain.binary_cross_entropy(p, t, reduction=reduction)
+
+
+def clipped_vjp(dy: Any, p: Any, t: Any, *, reduction: str = "mean") -> Any:
+    inside = np.clip(p, p.dtype.type(1e-7), 1 - p.dtype.type(1e-7))
+    return plain.binary_cross_entropy_vjp(dy, inside, t, reduction=reduction) * (inside == p)
+
+
+@pytest.mark.parametrize(
+    ("op", "value", "vjp", "variant"),
+    [
+        ("mse", half, half_vjp, "half"),
+        ("binary_cross_entropy", clipped, clipped_vjp, "clipped-to-1e-7"),
+        ("binary_cross_entropy", clipped, plain.binary_cross_entropy_vjp, "clipped-to-1e-7"),
+    ],
+)
+@pytest.mark.parametrize("level", ["smoke", "ci"])
+def test_a_variant_is_recognised_and_named(op: str, value: Any, vjp: Any, variant: str, level: str) -> None:
+    report = check(SimpleNamespace(**{op: value, f"{op}_vjp": vjp}), ops=[op], level=level)
+    assert {o.verdict for o in report.outcomes} == {PASS, NOT_RUN}
+    assert outcome(report, op, "value").variant.startswith(f"{variant}: ")
+    assert variant in outcome(report, op, "law:all").reason
+
+
+@pytest.mark.parametrize(
+    ("op", "value", "vjp", "aspect"),
+    [
+        ("mse", half, plain.mse_vjp, "vjp"),  # not the gradient of its own value
+        ("mse", plain.mse, half_vjp, "vjp"),
+        ("mse", lambda p, t, *, reduction="mean": half(p, t, reduction=reduction) / 2, half_vjp, "value"),
+        ("binary_cross_entropy", partial(clipped, epsilon=1e-3), clipped_vjp, "value"),
+        ("binary_cross_entropy", plain.binary_cross_entropy, clipped_vjp, "vjp"),
+    ],
+)
+def test_what_is_no_variant_fails(op: str, value: Any, vjp: Any, aspect: str) -> None:
+    report = check(SimpleNamespace(**{op: value, f"{op}_vjp": vjp}), ops=[op])
+    assert outcome(report, op, aspect).verdict is FAIL
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.5, 1.0])
+def test_a_subgradient_is_accepted_and_named_if_it_is_not_the_reference_s(slope: float) -> None:
+    def relu_vjp(dy: Any, x: Any) -> Any:
+        return dy * np.heaviside(x, x.dtype.type(slope))
+
+    found = outcome(quick("relu", plain.relu, relu_vjp), "relu", "vjp")
+    assert found.verdict is PASS
+    assert found.variant.partition(":")[0] == (f"derivative-{slope:g}-at-x=0" if slope else "")
+
+
+def test_what_is_no_subgradient_fails() -> None:
+    found = outcome(quick("relu", plain.relu, lambda dy, x: dy * np.heaviside(x, 2 * dy / dy)), "relu", "vjp")
+    assert found.verdict is FAIL
+
+
+# ------------------------------------------------------------------------------------- bad candidates
+
+BAD_RESULTS: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "None": (lambda x: None, "it returns None where float64 of shape (3, 5) is due"),
+    "a scalar": (lambda x: 1.0, "it returns a float where float64 of shape (3, 5) is due"),
+    "a list": (lambda x: x.tolist(), "it returns 15 results instead of 1"),
+    "a string": (lambda x: "y", "it returns a str where float64 of shape (3, 5) is due"),
+    "another shape": (lambda x: x.T.copy(), "it returns float64 of shape (5, 3) where"),
+    "a row too few": (lambda x: x[1:].copy(), "it returns float64 of shape (2, 5) where"),
+    "another dtype": (lambda x: x.astype(np.float16), "it returns float16 of shape (3, 5) where"),
+    "integers": (lambda x: np.zeros(x.shape, int), "it returns int64 of shape (3, 5) where"),
+    "an object array": (lambda x: x.astype(object), "it returns object of shape (3, 5) where"),
+    "a masked array": (lambda x: np.ma.masked_array(x), "it returns a MaskedArray, float64 of shape (3, 5),"),
+    "two arrays": (lambda x: (x.copy(), x.copy()), "it returns 2 results instead of 1"),
+    "an exception": (lambda x: x.missing, "it raises AttributeError: "),
+    "exit": (lambda x: exec("raise SystemExit(4)"), "it raises SystemExit: 4"),
+    "NaN everywhere": (lambda x: np.full_like(x, np.nan), "15 of 15 elements of y are beyond"),
+}
+
+
+@pytest.mark.parametrize("what", BAD_RESULTS)
+def test_a_bad_result_is_a_clear_line_and_the_run_goes_on(what: str) -> None:
+    function, line = BAD_RESULTS[what]
+    report = check(SimpleNamespace(tanh=function, relu=plain.relu), ops=["tanh", "relu"], level="smoke")
+    assert line in outcome(report, "tanh", "value").reason
+    assert outcome(report, "relu", "value").verdict is PASS
+    assert report.exit_code() == 1
+
+
+def test_a_read_only_view_of_the_input_shares_its_memory() -> None:
+    def identity(x: Any) -> Any:
+        view = x[...]
+        view.flags.writeable = False
+        return view
+
+    found = outcome(quick("identity", identity), "identity", "contract:pure")
+    assert (found.verdict, found.reason) == (FAIL, "its result shares memory with its input")
+
+
+def test_a_result_that_is_missing_among_many_is_counted() -> None:
+    found = outcome(quick("linear", plain.linear, lambda dy, x, w, b: (dy @ w.T, x.T @ dy)), "linear", "vjp")
+    assert found.reason == "it returns 2 results instead of 3"
+
+
+def test_warnings_and_floating_point_errors_are_nobody_s() -> None:
+    def relu(x: Any) -> Any:
+        np.log(x - x)  # divides by zero
+        return np.maximum(x, 0)
+
+    assert quick("relu", relu).exit_code() == 0
+
+
+def test_what_a_candidate_prints_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    def relu(x: Any) -> Any:
+        print("hello")
+        return np.maximum(x, 0)
+
+    quick("relu", relu)
+    assert "hello" in capsys.readouterr().out
+
+
+def test_ctrl_c_is_not_a_failure_of_the_candidate() -> None:
+    def relu(x: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        quick("relu", relu)
+
+
+# ------------------------------------------------------------------------------------- how they are found
+
+MODULES: dict[str, tuple[str, str]] = {
+    "no function": ("x = 1\n", "has no function of the contract"),
+    "not functions": ("relu = 3\n", "has no function of the contract"),
+    "a missing import": ("import no_such_module_at_all\n", "does not import: ModuleNotFoundError"),
+    "a broken syntax": ("def relu(x:\n", "does not import: SyntaxError"),
+    "an exit": ("raise SystemExit('bye')\n", "does not import: SystemExit: bye"),
+    "an error on looking": (
+        "def __getattr__(name): raise RuntimeError('not now')\n",
+        "cannot be read: RuntimeError: not now",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", MODULES)
+def test_a_module_that_cannot_be_checked_is_a_target_error(what: str, tmp_path: Path) -> None:
+    text, message = MODULES[what]
+    path = tmp_path / "candidate.py"
+    path.write_text(text)
+    with pytest.raises(TargetError, match=re.escape(message)):
+        check(str(path))
+
+
+def test_a_package_that_breaks_while_it_is_looked_for_is_a_target_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "breaking"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('no licence')\n")
+    (package / "kernels.py").write_text("def relu(x): return x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(TargetError, match="no licence"):
+        check("breaking.kernels")
+
+
+def test_a_module_finds_its_neighbours(tmp_path: Path) -> None:
+    (tmp_path / "my_kernels_neighbour.py").write_text(
+        "import numpy as np\ndef relu(x): return np.maximum(x, 0)\n"
+    )
+    (tmp_path / "kernels.py").write_text("from my_kernels_neighbour import relu\n")
+    assert check(str(tmp_path / "kernels.py"), ops=["relu"], level="smoke").exit_code() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"target": "no_such_module_at_all"}, "no such module"),
+        ({"target": "numpy.no_such_module"}, "no such module"),
+        ({"target": ""}, "no such module"),
+        ({"target": "no/such/file.py"}, "there is no such file"),
+        ({"target": "refnet", "ops": ["sofmax"]}, "sofmax: no such operator"),
+        ({"target": "refnet", "dtypes": ["float128"]}, "float128: no such dtype"),
+        ({"target": "refnet", "level": "full"}, "full: no such level"),
+        ({"target": "refnet", "seed": -1}, "counted from 0"),
+        ({"target": "refnet", "case": -1}, "counted from 0"),
+    ],
+)
+def test_what_does_not_exist_is_a_usage_error(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        check(**arguments)
+
+
+def test_an_operator_that_is_lacking_is_not_run() -> None:
+    report = check(SimpleNamespace(relu=plain.relu), ops=["softmax", "mlp"], level="smoke")
+    assert {(o.verdict, o.reason) for o in report.outcomes} == {(NOT_RUN, "the candidate does not have it")}
+    assert report.exit_code() == 0
+
+
+def test_progress_is_told_of_each_operator() -> None:
+    told: list[str] = []
+    check(SimpleNamespace(relu=plain.relu), ops=["relu", "tanh"], level="smoke", progress=told.append)
+    assert told == ["relu", "tanh"]
+
+
+# ------------------------------------------------------------------------------------- as an assertion
+
+
+def test_assert_conforms_is_silent_on_what_is_right() -> None:
+    assert_conforms(plain.softmax, "softmax", plain.softmax_vjp, level="smoke")
+
+
+def test_assert_conforms_raises_the_report() -> None:
+    with pytest.raises(AssertionError) as raised:
+        assert_conforms(plain.tanh, "tanh", vjp=lambda dy, x: dy, dtypes=["float32"], level="smoke")
+    text = str(raised.value)
+    assert text.startswith("tanh does not conform to tanh")
+    assert "FAIL tanh vjp float32" in text
+    assert "assert_conforms(tanh, 'tanh', ..., dtypes=['float32'], level='smoke', seed=0, case=" in text
+
+
+# ---------------------------------------------------------------------------------- the oracle's own doubts
+
+
+def _trial(case: int = 0) -> Trial:
+    x = np.array([0.5, 1.0])
+    return Trial(case, "value", (x,), {}, ("y",), ((2,),), {"x": x})
+
+
+def _due(value: float) -> list[Expected]:
+    return [Expected(Truth.exactly(np.full(2, value)), ErrorBound(np.zeros(2), np.zeros(2)))]
+
+
+def _tried(function: Callable[..., Any], task: Task) -> Attempt:
+    return attempt(function, task, _trial(), FLOAT64)
+
+
+def test_when_the_reference_fails_too_the_oracle_disagrees_with_itself() -> None:
+    task = Task(lambda x: x + 1, {}, is_reference=False)
+    (found,) = [
+        f for f in findings_of([_tried(lambda x: x + 2, task)], task, lambda trial: _due(9.0), FLOAT64)
+        if f.aspect == "value"
+    ]  # fmt: skip
+    assert found.verdict is INCONCLUSIVE
+    assert found.reason.startswith("the oracle disagrees with itself")
+
+
+def test_when_the_reference_is_right_the_candidate_fails() -> None:
+    task = Task(lambda x: x * 0 + 9, {}, is_reference=False)
+    findings = findings_of([_tried(lambda x: x + 2, task)], task, lambda trial: _due(9.0), FLOAT64)
+    assert {f.verdict for f in findings if f.aspect == "value"} == {FAIL}
+
+
+def test_what_no_precision_decides_is_inconclusive() -> None:
+    def undecided(trial: Trial) -> list[Expected]:
+        raise Undecided("0 +- 1")
+
+    task = Task(lambda x: x.copy(), {}, is_reference=False)
+    findings = findings_of([_tried(lambda x: x.copy(), task)], task, undecided, FLOAT64)
+    assert {f.verdict for f in findings if f.aspect == "value"} == {INCONCLUSIVE}
+
+
+# -------------------------------------------------------------------------------------------- networks
+
+
+@pytest.mark.parametrize("name", NETWORK_FUNCTIONS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_bounds_of_a_network_are_below_what_tensorfloat32_loses(name: str, dtype: str) -> None:
+    """Relative to the largest entry of an array, in half of the arrays: 11 bits lose 2^13 u of float32."""
+    fmt, function = FORMATS[dtype], NETWORK_FUNCTIONS[name]
+    widths = [
+        float(bound.deterministic.max() / np.abs(truth.nearest.astype(np.float64)).max())
+        for case in range(LEVELS["ci"] // CASES)
+        for truth, bound, _ in expect_network(function, fmt, network_trial(name, fmt, case, 0))
+        if truth.nearest.any()  # not behind neurons that are off for all samples
+    ]
+    assert np.median(widths) < 2**10 * fmt.unit_roundoff
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_epoch_is_certified_like_its_steps(dtype: str) -> None:
+    """One sample: the certified epoch is the step along the certified gradients, each rounded once."""
+    fmt = FORMATS[dtype]
+    trial = network_trial("sgd_epoch", fmt, 1, 0)
+    params, xs, labels = trial.arguments
+    assert len(xs) == 1
+    rate = trial.settings["learning_rate"]
+    epoch = NETWORK_FUNCTIONS["sgd_epoch"].certified(trial, fmt)
+    gradients = NETWORK_FUNCTIONS["mlp_gradients"].certified(
+        Trial(1, "value", (params, xs, labels), {}, (), (), {}), fmt
+    )
+    flat = [array for layer in params for array in layer]
+    for old, new, gradient in zip(flat, epoch, gradients, strict=True):
+        by_hand = old.astype(np.float64) - rate * gradient.nearest.astype(np.float64)
+        granted = 2 * fmt.unit_roundoff * (np.abs(old) + np.abs(rate * gradient.nearest)).astype(np.float64)
+        assert (np.abs(new.nearest.astype(np.float64) - by_hand) <= granted).all()
