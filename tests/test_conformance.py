@@ -18,10 +18,10 @@ from specs import SPECS
 from tests.candidates import networks, plain
 from verify.arithmetic.bounds import ErrorBound
 from verify.arithmetic.certified import Undecided
-from verify.arithmetic.formats import FLOAT32, FLOAT64, FORMATS, Format, Truth
+from verify.arithmetic.formats import FLOAT32, FLOAT64, FORMATS, Truth
 from verify.conformance import TargetError, UsageError, assert_conforms, check
 from verify.conformance.check import DTYPES
-from verify.conformance.judge import judge
+from verify.conformance.judge import Judgement, judge
 from verify.conformance.network import CASES, NETWORK_FUNCTIONS, expect_network, network_trial
 from verify.conformance.plan import LEVELS, draw, settings_of
 from verify.conformance.trial import Attempt, Expected, Task, Trial, attempt, findings_of
@@ -65,16 +65,11 @@ def test_a_wrong_reference_fails_like_any_other(monkeypatch: pytest.MonkeyPatch)
 
 # ------------------------------------------------------------------------------------------- the judge
 
-ONE = np.array([1.0])
 
-
-def verdict(
-    got: float, real: float, deterministic: float, statistical: float | None = None, fmt: Format = FLOAT64
-) -> Verdict:
+def judged(got: float, real: float, deterministic: float, statistical: float | None = None) -> Judgement:
     soft = deterministic if statistical is None else statistical
     bound = ErrorBound(np.array([deterministic]), np.array([soft]))
-    truth = Truth.exactly(np.array([real], fmt.dtype))
-    return judge(np.array([got], fmt.dtype), truth, bound, fmt).verdict
+    return judge(np.array([got]), Truth.exactly(np.array([real])), bound, FLOAT64)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +91,7 @@ def verdict(
         (2.0, 1.0, np.nan, INCONCLUSIVE),
         (np.nan, 1.0, np.inf, INCONCLUSIVE),
         (1.0, 1.0, np.nan, PASS),  # correctly rounded, whatever the bound
+        (0.0, 0.0, 0.0, PASS),
         (5e-324, 0.0, 5e-324, PASS),
         (1e-323, 0.0, 5e-324, FAIL),
         (1.0, 5e-324, 2.0, PASS),  # bound / ulp overflows here
@@ -103,11 +99,13 @@ def verdict(
     ],
 )
 def test_the_judge_on_one_element(got: float, real: float, bound: float, expected: Verdict) -> None:
-    assert verdict(got, real, bound) is expected
+    judgement = judged(got, real, bound)
+    assert judgement.verdict is expected
+    assert (judgement.ratio <= 1.0) == (expected is not FAIL)
 
 
 def test_between_the_two_bounds_a_result_is_suspect() -> None:
-    assert verdict(1.0 + 2**-50, 1.0, 2**-50, 2**-51) is SUSPECT
+    assert judged(1.0 + 2**-50, 1.0, 2**-50, 2**-51).verdict is SUSPECT
 
 
 def test_the_rounding_of_the_truth_is_not_charged() -> None:

@@ -46,15 +46,17 @@ def judge(got: npt.NDArray[Any], truth: Truth, bound: ErrorBound, fmt: Format) -
     with np.errstate(all="ignore"):
         ulp = np.ldexp(1.0, ulp_exponents(truth, fmt))
         in_ulp = error_in_ulp(got, truth, fmt)
+        countable = np.isfinite(in_ulp)  # 1 is more than 1e308 ulp of 5e-324
         apart = np.abs(got.astype(np.float64) - truth.nearest.astype(np.float64))
-        error = np.where(np.isfinite(in_ulp), in_ulp * ulp, apart)  # 1 is beyond 1e308 ulp of 5e-324
+        error = np.where(countable, in_ulp * ulp, apart)
         hard = np.broadcast_to(bound.deterministic, got.shape)
         soft = np.minimum(bound.statistical, hard)
         correct = in_ulp <= CORRECT_ROUNDING
         known = np.isfinite(hard)
         granted = correct | (error <= hard * SLACK) & known
         likely = correct | (error <= soft * SLACK) & known
-        ratio = error / np.maximum(hard, CORRECT_ROUNDING * ulp)
+        allowance = np.maximum(np.where(known, hard / ulp, 0.0), CORRECT_ROUNDING)
+        ratio = np.where(countable, in_ulp / allowance, error / hard)
     ratio = np.where(known | correct, np.where(np.isnan(ratio), np.inf, ratio), 0.0)
     of_verdict = {
         Verdict.FAIL: ~granted & known,
