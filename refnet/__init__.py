@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from refnet import activations as _activations
-from refnet import datasets
 from refnet import linear as _linear
 from refnet import losses as _losses
 from refnet import optimizers as _optimizers
@@ -77,7 +76,6 @@ __all__ = [
     "binary_cross_entropy_with_logits",
     "categorical_cross_entropy",
     "collapse",
-    "datasets",
     "evaluate",
     "fit",
     "identity",
