@@ -66,7 +66,7 @@ def _one_hot(labels: Any, classes: int) -> Any:
 
 def clipped_to_epsilon(p: Any, t: Any) -> tuple[Any, Any]:
     """p clipped to [eps, 1 - eps], with eps the distance from 1 to the next number of its format."""
-    epsilon = np.finfo(p.dtype).eps
+    epsilon = np.spacing(p.dtype.type(1))  # np.finfo does not know bfloat16
     return np.clip(p, epsilon, 1 - epsilon), t
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -49,6 +50,24 @@ def test_the_reference_conforms_to_itself() -> None:
     report = check("refnet", level="smoke")
     assert {o.verdict for o in report.outcomes} == {PASS}
     assert {o.op for o in report.outcomes} == {*SPECS, *NETWORK_FUNCTIONS}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_the_reference_conforms_in_the_half_formats(dtype: str) -> None:
+    report = check("refnet", dtypes=[dtype], level="smoke")
+    assert {o.verdict for o in report.outcomes} == {PASS}
+
+
+def test_a_variant_is_recognised_in_bfloat16_too() -> None:
+    """Float32 inside, and one rounding: NumPy's own reductions of bfloat16 round at every step."""
+
+    def mse(p: Any, t: Any, *, reduction: str = "mean") -> Any:
+        return half(p.astype(np.float32), t.astype(np.float32), reduction=reduction).astype(p.dtype)
+
+    report = quick("mse", mse, dtypes=["bfloat16"])
+    assert outcome(report, "mse", "value", "bfloat16").variant.startswith("half")
+    report = quick("binary_cross_entropy", mse, dtypes=["bfloat16"])
+    assert outcome(report, "binary_cross_entropy", "value", "bfloat16").verdict is FAIL
 
 
 def test_a_wrong_reference_fails_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -442,6 +461,20 @@ def test_a_package_that_breaks_while_it_is_looked_for_is_a_target_error(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(TargetError, match="no licence"):
         check("breaking.kernels")
+
+
+def test_an_import_changes_nothing_for_others(tmp_path: Path) -> None:
+    path = tmp_path / "candidate.py"
+    path.write_text(
+        "import warnings\nimport numpy as np\nnp.seterr(all='raise')\nwarnings.simplefilter('error')\n"
+        "warnings.warn('deprecated')\ndef relu(x): return np.maximum(x, 0)\n"
+    )
+    before, filters = np.geterr(), list(warnings.filters)
+    with pytest.raises(TargetError, match="does not import: UserWarning: deprecated"):
+        check(str(path))
+    path.write_text(path.read_text().replace("warnings.warn('deprecated')\n", ""))
+    assert check(str(path), ops=["relu"], level="smoke").exit_code() == 0
+    assert (np.geterr(), list(warnings.filters)) == (before, filters)
 
 
 def test_a_module_finds_its_neighbours(tmp_path: Path) -> None:

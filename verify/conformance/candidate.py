@@ -6,12 +6,15 @@ import importlib
 import importlib.util
 import shlex
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from specs import SPECS
 from verify.conformance.adapters import ADAPTERS
@@ -108,8 +111,11 @@ def _exists(dotted: str) -> bool:
 
 
 def _import(target: str, load_module: Callable[[], ModuleType], remedy: str = "") -> ModuleType:
+    """Import, and put back what that may change for all: how warnings and floating-point errors are met."""
     try:
-        return load_module()
+        with warnings.catch_warnings(), np.errstate():
+            warnings.simplefilter("ignore")
+            return load_module()
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a foreign module may raise anything, SystemExit included

@@ -135,10 +135,13 @@ def _confirmed(finding: Finding, task: Task, trial: Trial, due: Sequence[Expecte
     """A failure, unless refnet itself fails in the same case: then two witnesses of the oracle disagree."""
     if task.is_reference or any(expected.variant for expected in due):
         return finding
-    own = call(task.reference, trial.arguments, trial.settings, trial.shapes, fmt.dtype, LAYOUTS[0]).results
-    if _judged(task, trial, own, due, fmt).verdict is not Verdict.FAIL:
-        return finding
     reason = "the oracle disagrees with itself: refnet's own result is beyond the bound as well"
+    try:
+        own = call(task.reference, trial.arguments, trial.settings, trial.shapes, fmt.dtype, LAYOUTS[0])
+        if _judged(task, trial, own.results, due, fmt).verdict is not Verdict.FAIL:
+            return finding
+    except ContractViolation as violation:
+        reason = f"the oracle disagrees with itself: refnet's own function is called, and {violation}"
     return Finding(finding.aspect, trial.case, Verdict.INCONCLUSIVE, reason, finding.measure, finding.worst)
 
 
@@ -161,12 +164,11 @@ def _judged(task: Task, trial: Trial, results: Results, due: Sequence[Expected],
     k = max(range(len(each)), key=lambda i: (SEVERITY.index(each[i].verdict), each[i].ratio))
     judgement, verdict = each[k], each[k].verdict
     variants = dict.fromkeys(e.variant for e in expected if e.variant)
-    reason = _REASONS[verdict](judgement, trial.outputs[k])
     return Finding(
         trial.aspect,
         trial.case,
         verdict,
-        f"{trial.about}: {reason}" if trial.about and reason else reason,
+        _reason(trial, judgement, trial.outputs[k]),
         Measure(judgement.ratio, judgement.ulp),
         None if verdict is Verdict.PASS else _worst(trial, k, results[k], expected[k], judgement),
         _evidence(trial.aspect, trial, results, expected) if verdict is Verdict.FAIL else None,
@@ -174,20 +176,19 @@ def _judged(task: Task, trial: Trial, results: Results, due: Sequence[Expected],
     )
 
 
-_REASONS: Mapping[Verdict, Callable[[Judgement, str], str]] = {
-    Verdict.PASS: lambda judgement, output: "",
-    Verdict.FAIL: lambda judgement, output: (
-        f"{judgement.concerned} of {judgement.elements} elements of {output} are beyond what any rounding "
-        "explains"
-    ),
-    Verdict.SUSPECT: lambda judgement, output: (
-        f"{judgement.concerned} of {judgement.elements} elements of {output} are beyond what random rounding "
-        "explains, within what the worst rounding could do"
-    ),
-    Verdict.INCONCLUSIVE: lambda judgement, output: (
-        f"the bound on {judgement.concerned} of {judgement.elements} elements of {output} is not finite"
-    ),
+_WHY = {
+    Verdict.FAIL: "are beyond what any rounding explains",
+    Verdict.SUSPECT: "are beyond what random rounding explains, within what the worst rounding could do",
+    Verdict.INCONCLUSIVE: "have no finite bound, so that the oracle cannot decide",
 }
+
+
+def _reason(trial: Trial, judgement: Judgement, output: str) -> str:
+    if judgement.verdict is Verdict.PASS:
+        return ""
+    about = f"{trial.about}: " if trial.about else ""
+    count = f"{judgement.concerned} of {judgement.elements} elements of {output}"
+    return f"{about}{count} {_WHY[judgement.verdict]}"
 
 
 def _evidence(aspect: str, trial: Trial, results: Results, expected: Sequence[Expected]) -> Evidence:
