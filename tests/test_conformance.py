@@ -397,6 +397,36 @@ def test_a_read_only_view_of_the_input_shares_its_memory() -> None:
     assert (found.verdict, found.reason) == (FAIL, "its result shares memory with its input")
 
 
+def relu_of_a_row(x: Any) -> Any:
+    y = plain.relu(x)
+    x.shape = (x.size,)
+    return y
+
+
+IN_PLACE: dict[str, tuple[str, Callable[..., Any]]] = {
+    "an element": ("relu", lambda x: np.multiply(x, x > 0, out=x) + 0),
+    "the shape": ("relu", relu_of_a_row),
+    "a list": ("mlp", lambda x, params: (plain.mlp(x, params), params.pop())[0]),
+    "a layer": ("mlp", lambda x, params: (plain.mlp(x, params), params.insert(0, params.pop()))[0]),
+}
+
+
+@pytest.mark.parametrize("what", IN_PLACE)
+@pytest.mark.filterwarnings("ignore:Setting the shape:DeprecationWarning")
+def test_a_modified_input_is_seen(what: str) -> None:
+    op, function = IN_PLACE[what]
+    found = outcome(quick(op, function), op, "contract:pure")
+    assert (found.verdict, found.reason) == (FAIL, "it modifies its input")
+
+
+def test_flags_that_a_candidate_sets_do_no_harm() -> None:
+    def relu(x: Any) -> Any:
+        x.flags.writeable = False
+        return np.maximum(x, 0)
+
+    assert quick("relu", relu).exit_code() == 0
+
+
 def test_a_result_that_is_missing_among_many_is_counted() -> None:
     found = outcome(quick("linear", plain.linear, lambda dy, x, w, b: (dy @ w.T, x.T @ dy)), "linear", "vjp")
     assert found.reason == "it returns 2 results instead of 3"

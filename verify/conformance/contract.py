@@ -58,32 +58,47 @@ def call(
     Raises:
         ContractViolation: with one line that says what came back and what was due.
     """
-    mine, again = _mapped(arguments, np.copy), _mapped(arguments, np.copy)
-    buffers, originals = _leaves(mine), _leaves(arguments)
-    for buffer in buffers:
-        buffer[...] = np.flip(buffer).copy()
-    invoke(function, mine, settings)
-    for buffer, original in zip(buffers, originals, strict=True):
+    originals = _leaves(arguments)
+    buffers = _mapped(_mapped(arguments, np.flip), np.copy)
+    invoke(function, _mapped(buffers, _view), settings)
+    for buffer, original in zip(_leaves(buffers), originals, strict=True):
         buffer[...] = original
-    results = _results(invoke(function, mine, settings), shapes, dtype)
+    given = _mapped(buffers, _view)
+    leaves = _leaves(given)
+    results = _results(invoke(function, given, settings), shapes, dtype)
     kept = tuple(y.copy() for y in results)
-    impurity = repeated = misread = ""
-    if any(_bits(a) != _bits(b) for a, b in zip(buffers, originals, strict=True)):
-        impurity = "it modifies its input"
-    elif any(np.may_share_memory(y, x) for y in results for x in buffers):
-        impurity = "its result shares memory with its input"
-    second = _results(invoke(function, again, settings), shapes, dtype)
+    impurity = _impurity(leaves, _leaves(given), originals, results)
+    second = _results(invoke(function, _mapped(arguments, np.copy), settings), shapes, dtype)
+    repeated = ""
     if any(_bits(a) != _bits(b) for a, b in zip(kept, second, strict=True)):
         repeated = "two equal calls give different bits"
     elif any(np.may_share_memory(a, b) for a in results for b in second):
         repeated = "the results of two calls share memory: the second overwrites the first"
     laid_out: tuple[Values, ...] = ()
+    misread = ""
     try:
         third = _results(invoke(function, _mapped(arguments, LAYOUTS[layout]), settings), shapes, dtype)
         laid_out = tuple(y.copy() for y in third)
     except ContractViolation as violation:
         misread = str(violation)
     return Call(kept, impurity, repeated, laid_out, misread)
+
+
+def _impurity(
+    given: Sequence[Values], left: Sequence[Values], originals: Sequence[Values], results: Sequence[Values]
+) -> str:
+    """What a call did to the arrays that it was given, and to the lists that held them."""
+    same = len(given) == len(left) and all(a is b for a, b in zip(given, left, strict=True))
+    if not same or any(_bits(a) != _bits(b) for a, b in zip(given, originals, strict=True)):
+        return "it modifies its input"
+    if any(np.may_share_memory(y, x) for y in results for x in given):
+        return "its result shares memory with its input"
+    return ""
+
+
+def _view(array: Values) -> Values:
+    """The same memory in an array of its own, whose shape and flags may be changed without harm."""
+    return array[...]
 
 
 def settings_to_pass(
@@ -139,7 +154,9 @@ def _mapped(arguments: Any, change: Callable[[Values], Values]) -> Any:
     """The same lists and tuples of arrays, with every array changed."""
     if isinstance(arguments, list | tuple):
         return type(arguments)(_mapped(item, change) for item in arguments)
-    return change(arguments) if isinstance(arguments, np.ndarray) else arguments
+    if not isinstance(arguments, np.ndarray):
+        return arguments
+    return np.asarray(change(arguments))  # of an array without axes, NumPy makes a number
 
 
 def _leaves(arguments: Any) -> list[Values]:
