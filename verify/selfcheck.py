@@ -33,8 +33,8 @@ from verify.arithmetic.symbolic import symbolic_vjp
 from verify.conformance.check import check
 from verify.conformance.findings import Finding, Measure, outcomes
 from verify.conformance.judge import judge
-from verify.conformance.operators import grants_flush
 from verify.conformance.plan import LEVELS, draw, settings_of
+from verify.conformance.trial import grants_flush
 from verify.gradients import GradcheckReport, gradcheck
 from verify.laws.examples import REGIMES, Example, Shape, make_example
 from verify.reports.record import Outcome, Report, Verdict
