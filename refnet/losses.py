@@ -244,15 +244,15 @@ def _validate_labels(labels: Labels, classes: int) -> None:
         )
 
 
-def label_loss_slope(residuals: LabelLossResiduals) -> Array:
-    """softmax(z) - one_hot(label) in rows (n, c): the gradients of the losses of the examples.
+def label_loss_slope(probabilities: Array, labels: Labels) -> Array:
+    """softmax(z) - one_hot(label) in rows (n, c), the gradients of the losses of the examples, in the memory
+    of the probabilities.
 
     The entry at the label is minus the sum of the others, because p - 1 is 0 where p rounds to 1: at
     z = (50, 0), label 0, the gradient is -1.9e-22. A batch of one is indexed by integers, which costs a
     tenth of indexing by arrays.
     """
-    probabilities, labels, _, _ = residuals
-    dz = probabilities.copy()
+    dz = probabilities
     if len(dz) == 1:
         label = labels.item()
         dz[0, label] = 0.0
@@ -268,7 +268,7 @@ def _softmax_cross_entropy_with_integer_labels_backward(
     residuals: LabelLossResiduals, dy: Array
 ) -> LogitGradients:
     """dz = softmax(z) - one_hot(label)."""
-    dz = label_loss_slope(residuals)
+    dz = label_loss_slope(residuals.probabilities.copy(), residuals.labels)
     share = _share(dy, residuals.reduction, len(dz))
     dz *= share.reshape(-1, 1)
     return LogitGradients(dz.reshape(residuals.shape))

@@ -235,7 +235,7 @@ def _softmax_loss(z: Array, labels: Labels) -> Array:
 
 def _softmax_slope(z: Array, labels: Labels) -> Array:
     """The backward of the loss at dy = 1, bit for bit. The value of the loss is not computed."""
-    dz = label_loss_slope(label_loss_residuals(z, labels))
+    dz = label_loss_slope(label_loss_residuals(z, labels).probabilities, labels)
     if len(dz) > 1:
         dz *= np.ones((), z.dtype) / len(dz)
     return dz
