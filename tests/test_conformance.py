@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import warnings
 from collections.abc import Callable
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
+from rich.console import Console
 
 import refnet
 from specs import SPECS
@@ -27,7 +31,8 @@ from verify.conformance.network import CASES, NETWORK_FUNCTIONS, expect_network,
 from verify.conformance.plan import LEVELS, draw, settings_of
 from verify.conformance.trial import Attempt, Expected, Task, Trial, attempt, findings_of
 from verify.laws.examples import REGIMES
-from verify.reports import Outcome, Report, Verdict
+from verify.reports import Outcome, Report, Verdict, from_json, print_report, to_json
+from verify.reports.json_report import load_schema
 
 FAIL, PASS, SUSPECT = Verdict.FAIL, Verdict.PASS, Verdict.SUSPECT
 INCONCLUSIVE, NOT_RUN = Verdict.INCONCLUSIVE, Verdict.NOT_RUN
@@ -512,7 +517,7 @@ def test_a_module_finds_its_neighbours(tmp_path: Path) -> None:
         "import numpy as np\ndef relu(x): return np.maximum(x, 0)\n"
     )
     (tmp_path / "kernels.py").write_text("from my_kernels_neighbour import relu\n")
-    assert check(str(tmp_path / "kernels.py"), ops=["relu"], level="smoke").exit_code() == 0
+    assert check(tmp_path / "kernels.py", ops=["relu"], level="smoke").exit_code() == 0
 
 
 @pytest.mark.parametrize(
@@ -544,6 +549,40 @@ def test_progress_is_told_of_each_operator() -> None:
     told: list[str] = []
     check(SimpleNamespace(relu=plain.relu), ops=["relu", "tanh"], level="smoke", progress=told.append)
     assert told == ["relu", "tanh"]
+
+
+# ----------------------------------------------------------------------------------------- the report
+
+
+def misfit() -> SimpleNamespace:
+    """One function for every kind of row that a report can have."""
+    return SimpleNamespace(
+        relu=plain.relu,
+        tanh=lambda x: x.missing,
+        sigmoid=lambda x: np.full_like(x, np.nan),
+        softmax=softmax_of_rows,
+        mse=half,
+        identity=lambda x: x,
+        softmax_cross_entropy_with_integer_labels=lambda z, labels, *, reduction="mean": z.sum(),
+        mlp=networks.without_activations,
+        mlp_gradients=networks.sum_for_mean,
+        sgd_epoch=networks.uphill,
+    )
+
+
+def test_every_report_is_valid_and_survives_being_written() -> None:
+    report = check(misfit(), level="smoke")
+    assert {o.verdict for o in report.outcomes} >= {PASS, FAIL, NOT_RUN}
+    document = json.loads(json.dumps(to_json(report), allow_nan=False))
+    jsonschema.validate(document, load_schema())
+    assert to_json(from_json(document)) == document
+
+
+def test_every_report_can_be_printed() -> None:
+    text = StringIO()
+    print_report(check(misfit(), level="smoke"), Console(file=text, width=80))
+    assert "FAIL mlp_gradients value float64" in text.getvalue()
+    assert "it raises AttributeError" in text.getvalue()
 
 
 # ------------------------------------------------------------------------------------- as an assertion

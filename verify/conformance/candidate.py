@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import shlex
 import sys
 import warnings
@@ -61,6 +62,8 @@ def load(target: object) -> Candidate:
         UsageError: the name stands for nothing.
         TargetError: the module cannot be imported, or has no function of the contract.
     """
+    if isinstance(target, os.PathLike):
+        target = os.fspath(target)
     if not isinstance(target, str):
         name = getattr(target, "__name__", None)
         name = name if isinstance(name, str) else type(target).__name__
@@ -83,7 +86,7 @@ def _module(target: str) -> ModuleType:
         adapter = ADAPTERS[target]
         remedy = f". The adapter needs {adapter.needs}: pip install 'refnet[{adapter.extra}]'."
         return _import(target, lambda: importlib.import_module(adapter.module), remedy)
-    if target.endswith(".py") or "/" in target:
+    if target.endswith(".py") or "/" in target or os.sep in target:
         path = Path(target)
         if not path.is_file():
             raise UsageError(f"{target}: there is no such file. Give the path of a Python module.")
