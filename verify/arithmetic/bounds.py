@@ -461,7 +461,7 @@ def cover(result: Bounded, form: Bounded) -> Bounded:
     return Bounded(result.value, error, result.model)
 
 
-def _stored(result: Bounded, fmt: Format) -> Bounded:
+def stored(result: Bounded, fmt: Format) -> Bounded:
     """The last rounding, into a half format."""
     if fmt.precision >= FLOAT32.precision:
         return result
@@ -485,7 +485,7 @@ def _bounded_value(
         for form in spec.forms:
             if form.value is not None:
                 y = cover(y, form.value(*in_model(inputs, model), **settings))
-    return _stored(y, fmt)
+    return stored(y, fmt)
 
 
 def _bounded_vjp(
@@ -508,7 +508,7 @@ def _bounded_vjp(
                 y = _bounded_value(op, spec, inputs, settings, fmt, statistical, flush_to_zero)
                 others = form.vjp(cotangent, y, *in_model(inputs, model), **settings)
                 gradients = [cover(g, other) for g, other in zip(gradients, others, strict=True)]
-    return tuple(_stored(g, fmt) for g in gradients)
+    return tuple(stored(g, fmt) for g in gradients)
 
 
 def composition_bound(
@@ -523,6 +523,6 @@ def composition_bound(
     model = granted_model(fmt, statistical=False, flush_to_zero=True)
     with np.errstate(all="ignore"):
         inner: Any = first.forward(*in_model([x], model))[0]
-        inner = _stored(inner, fmt)
+        inner = stored(inner, fmt)
         outer: Any = second.forward(inner, *in_model([other], model), **settings)[0]
-    return _stored(outer, fmt).error
+    return stored(outer, fmt).error
