@@ -23,7 +23,7 @@ from refnet.optimizers import sgd_step
 from refnet.training import sgd_epoch
 from specs import SPECS
 from specs.maths import Series
-from verify.arithmetic.bounds import Bounded, ErrorBound, cover, granted_model
+from verify.arithmetic.bounds import Bounded, ErrorBound, cover, granted_model, stored
 from verify.arithmetic.certified import Kind, certify, certify_vjp, decide
 from verify.arithmetic.formats import Format, Truth
 from verify.conformance.contract import Values
@@ -90,7 +90,7 @@ def expect_network(wanted: NetworkFunction, fmt: Format, trial: Trial) -> list[E
     truths = wanted.certified(trial, fmt)
     with np.errstate(all="ignore"):
         runs = (wanted.bounded(trial, _exact_in(fmt, statistical)) for statistical in (False, True))
-        bounds = [ErrorBound(d.error, s.error) for d, s in zip(*runs, strict=True)]
+        bounds = [ErrorBound(stored(d, fmt).error, stored(s, fmt).error) for d, s in zip(*runs, strict=True)]
     return [Expected(truth, bound) for truth, bound in zip(truths, bounds, strict=True)]
 
 
