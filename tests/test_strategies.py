@@ -39,7 +39,10 @@ FEATURES: Mapping[str, tuple[str, Callable[[Recipe], bool]]] = {
     "rank 1": ("softmax", lambda r: len(shape_of(r)) == 1),
     "rank 4": ("softmax", lambda r: len(shape_of(r)) == 4),
     "a subnormal": ("softmax", lambda r: bool(_subnormal(first(r)).any())),
-    "the largest magnitude": ("softmax", lambda r: bool((np.abs(first(r)) >= 0.99 * _reach("softmax")).any())),
+    "the largest magnitude": (
+        "softmax",
+        lambda r: bool((np.abs(first(r)) >= 0.99 * _reach("softmax")).any()),
+    ),
     "beyond the range of exp": ("softmax", lambda r: bool((first(r) > 89.0).any())),
     "a tie for the largest of a row": ("softmax", lambda r: bool((_tied(first(r)) > 1).any())),
     "a negative zero": ("relu", lambda r: bool((np.signbit(first(r)) & (first(r) == 0)).any())),
@@ -69,11 +72,15 @@ FEATURES: Mapping[str, tuple[str, Callable[[Recipe], bool]]] = {
 }
 
 
-def _subnormal(x: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+def _subnormal(
+    x: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
+) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
     return np.asarray((x != 0) & (np.abs(x) < FLOAT32.smallest_normal))
 
 
-def _tied(x: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> np.ndarray[tuple[int, ...], np.dtype[np.intp]]:
+def _tied(
+    x: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
+) -> np.ndarray[tuple[int, ...], np.dtype[np.intp]]:
     return np.asarray((x == x.max(axis=-1, keepdims=True)).sum(axis=-1))
 
 
@@ -150,13 +157,16 @@ def test_what_is_drawn_lies_in_the_domain_and_no_two_sizes_are_alike(name: str, 
     holds()
 
 
-@pytest.mark.parametrize("name", [s.name for s in SPECS.values() if all(i.domain is Domain.REAL for i in s.inputs)])
+@pytest.mark.parametrize(
+    "name", [s.name for s in SPECS.values() if all(i.domain is Domain.REAL for i in s.inputs)]
+)
 def test_no_honest_computation_overflows(name: str) -> None:
     @SAMPLE
     @given(examples(SPECS[name], FLOAT16))
     def holds(example: Example) -> None:
-        results = OPS[name](*example.inputs, **example.settings), *OPS[name].vjp(
-            example.dy, *example.inputs, **example.settings
+        results = (
+            OPS[name](*example.inputs, **example.settings),
+            *OPS[name].vjp(example.dy, *example.inputs, **example.settings),
         )
         assert all(np.isfinite(y.astype(np.float64)).all() for y in results)
 
@@ -204,7 +214,7 @@ def test_ordinals_count_the_numbers_of_a_format(fmt: Format) -> None:
 
 @pytest.mark.parametrize("fmt", FORMATS.values(), ids=FORMATS)
 def test_all_orders_of_magnitude_are_drawn_alike(fmt: Format) -> None:
-    """Sixteen equal shares of the exponents: with 4000 draws a fair share is 250, and 100 is 9 deviations off."""
+    """Sixteen equal shares of the exponents: of 4000 draws a fair share is 250; 100 is 9 deviations off."""
     drawn: list[float] = []
 
     @settings(SEARCH, max_examples=200)

@@ -290,7 +290,7 @@ class Poke(NamedTuple):
     """One element set by hand: of which input, where (counted along the array, round and round), to what."""
 
     position: int
-    index: int
+    at: int
     value: float
 
 
@@ -313,9 +313,9 @@ class Recipe:
         spec, fmt = SPECS[self.op], FORMATS[self.format]
         shape = Shape(self.batch, self.sizes)
         example = make_example(spec, fmt, shape, self.regime, self.settings, (self.seed,))
-        for position, index, value in self.pokes:
+        for position, at, value in self.pokes:
             x = example.inputs[position].reshape(-1)
             if spec.inputs[position].domain is Domain.DISTRIBUTION:
-                value = min(value, float(x[index % x.size]))  # the row must not sum to more than 1
-            x[index % x.size] = value
+                value = min(value, float(x[at % x.size]))  # the row must not sum to more than 1
+            x[at % x.size] = value
         return laid_out(example, self.layout)

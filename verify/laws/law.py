@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -129,17 +129,36 @@ class Law:
     """The law is about the gradient, and so needs a vjp."""
 
 
-def require(found: Any, expected: Any, bound: Any, what: str) -> None:
-    """Raise LawViolation unless |found - expected| <= bound everywhere; a NaN is never within a bound.
+class Comparison(NamedTuple):
+    """|found - expected| <= bound is due everywhere. An element whose bound is infinite is open."""
 
-    An element whose bound is infinite is open. If all are, nothing has been compared: NotApplicable.
+    found: Any
+    expected: Any
+    bound: Any
+    what: str
+
+
+def require(found: Any, expected: Any, bound: Any, what: str) -> None:
+    """One comparison; see `require_each`."""
+    require_each([Comparison(found, expected, bound, what)])
+
+
+def require_each(comparisons: Iterable[Comparison]) -> None:
+    """Raise LawViolation unless every comparison holds; a NaN is never within a bound.
+
+    Raise NotApplicable if no element of any of them could be decided: nothing has been compared.
     """
+    decided = sum(_decided_elements(comparison) for comparison in comparisons)
+    if not decided:
+        raise NotApplicable("the oracle cannot decide any element")
+
+
+def _decided_elements(comparison: Comparison) -> int:
+    found, expected, bound, what = comparison
     if np.shape(found) != np.shape(expected) and np.ndim(expected):
         raise LawViolation(f"{what}: shape {np.shape(found)} instead of {np.shape(expected)}")
     found, expected, bound = np.broadcast_arrays(found, expected, bound)
     undecided = np.isinf(bound)
-    if undecided.all():
-        raise NotApplicable("the oracle cannot decide any element")
     with np.errstate(invalid="ignore"):
         error = np.abs(found - expected)
         holds = (error <= bound) | (found == expected) | (np.isnan(found) & np.isnan(expected)) | undecided
@@ -150,3 +169,4 @@ def require(found: Any, expected: Any, bound: Any, what: str) -> None:
             f"off by {float(error[worst]):.3g} where {float(bound[worst]):.3g} is granted; "
             f"{int((~holds).sum())} of {holds.size} elements"
         )
+    return int((~undecided).sum())

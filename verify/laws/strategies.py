@@ -20,6 +20,7 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 from specs import Domain, Input, Spec
 from verify.arithmetic.formats import Format
 from verify.laws.examples import LAYOUTS, REGIMES, Example, Poke, Recipe, Shape, reach
+from verify.laws.network import NetworkRecipe
 
 LONGEST_AXIS = 9
 MOST_ELEMENTS = 48
@@ -153,10 +154,10 @@ def recipes(draw: DrawFn, spec: Spec, fmt: Format) -> Recipe:
 @st.composite
 def _pokes(draw: DrawFn, spec: Spec, fmt: Format, shape: Shape) -> Poke:
     position = draw(st.sampled_from([k for k, item in enumerate(spec.inputs) if _may_be_poked(item)]))
-    index = draw(st.integers(0, max(math.prod(shape.of(spec.core_axes[position])) - 1, 0)))
+    at = draw(st.integers(0, max(math.prod(shape.of(spec.core_axes[position])) - 1, 0)))
     if spec.inputs[position].domain is Domain.LABEL:
-        return Poke(position, index, draw(st.integers(0, shape.sizes["c"] - 1)))
-    return Poke(position, index, draw(elements(spec, position, fmt)))
+        return Poke(position, at, draw(st.integers(0, shape.sizes["c"] - 1)))
+    return Poke(position, at, draw(elements(spec, position, fmt)))
 
 
 def _may_be_poked(item: Input) -> bool:
@@ -167,3 +168,26 @@ def _may_be_poked(item: Input) -> bool:
 def examples(spec: Spec, fmt: Format) -> SearchStrategy[Example]:
     """The examples that the recipes build."""
     return recipes(spec, fmt).map(Recipe.build)
+
+
+# -------------------------------------------------------------------------------------------- the network
+
+
+@st.composite
+def network_recipes(draw: DrawFn, fmt: Format, *, outputs: int | None = None) -> NetworkRecipe:
+    """A network of up to four layers with samples and labels; `outputs` fixes the size of the last layer.
+
+    Widths may be equal: a square matrix lets a forgotten transposition pass without an error.
+    """
+    widths = st.integers(1, 6)
+    hidden = draw(st.lists(widths, max_size=3))
+    last = draw(st.integers(2, 5)) if outputs is None else outputs
+    return NetworkRecipe(
+        format=fmt.name,
+        sizes=(draw(widths), *hidden, last),
+        batch=draw(st.integers(1, 5)),
+        seed=draw(st.integers(0, 2**16)),
+        scale=draw(st.sampled_from((1.0, 0.25, 2.0))),
+        learning_rate=draw(st.sampled_from((0.125, 0.5, 0.0078125))),
+        grid=draw(st.booleans()),
+    )
