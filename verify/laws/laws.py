@@ -226,7 +226,7 @@ def _zero_when_perfect(subject: Subject, example: Example, fmt: Format) -> None:
 
 
 def _made_certain(target: Values, spec: Spec) -> Values:
-    certain: Values = np.greater(target, 0.5)
+    certain: Values = np.asarray(np.greater(target, 0.5))
     if spec.core_axes[1]:
         certain = np.equal(np.arange(target.shape[-1]), target.argmax(-1)[..., None])
     return certain.astype(target.dtype)
