@@ -7,6 +7,7 @@ import re
 import shlex
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -19,6 +20,7 @@ import pytest
 from rich.console import Console
 
 import refnet
+from refnet import OPS
 from specs import SPECS
 from tests.candidates import networks, plain
 from verify.arithmetic.bounds import ErrorBound
@@ -75,16 +77,28 @@ def test_a_variant_is_recognised_in_bfloat16_too() -> None:
     assert outcome(report, "binary_cross_entropy", "value", "bfloat16").verdict is FAIL
 
 
-def test_a_wrong_reference_fails_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not "the oracle disagrees with itself", which is for candidates other than the reference."""
-    wrong = refnet.tanh
-    object.__setattr__(wrong, "forward", lambda x: (x * 1.001, refnet.tanh.forward(x)[1]))
-    try:
-        assert outcome(quick("tanh", wrong), "tanh", "value").verdict is FAIL
-    finally:
-        from refnet.activations import _tanh
+@pytest.fixture
+def wrong_reference(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """refnet, as far as the check knows, if its tanh were wrong."""
+    right = refnet.tanh
+    wrong = replace(right, forward=lambda x: (right.forward(x)[0] * 1.5, right.forward(x)[1]))
+    monkeypatch.setattr("verify.conformance.operators.OPS", {**OPS, "tanh": wrong})
+    return wrong
 
-        object.__setattr__(wrong, "forward", _tanh)
+
+def test_a_wrong_reference_fails_like_any_other(wrong_reference: Any) -> None:
+    assert outcome(quick("tanh", wrong_reference), "tanh", "value").verdict is FAIL
+
+
+def test_against_a_wrong_reference_the_oracle_disagrees_with_itself(wrong_reference: Any) -> None:
+    """The candidate is off by a tenth; the certified value says so, but refnet does not agree with it."""
+    found = outcome(quick("tanh", lambda x: np.tanh(x) * x.dtype.type(1.1)), "tanh", "value")
+    assert found.verdict is INCONCLUSIVE
+    assert found.reason.startswith("the oracle disagrees with itself")
+
+
+def test_a_wrong_reference_does_no_harm_to_what_is_right(wrong_reference: Any) -> None:
+    assert outcome(quick("tanh", plain.tanh), "tanh", "value").verdict is PASS
 
 
 # ------------------------------------------------------------------------------------------- the judge
@@ -537,6 +551,13 @@ def test_a_module_finds_its_neighbours(tmp_path: Path) -> None:
 def test_what_does_not_exist_is_a_usage_error(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         check(**arguments)
+
+
+def test_what_is_wrongly_asked_is_said_before_foreign_code_runs(tmp_path: Path) -> None:
+    path = tmp_path / "candidate.py"
+    path.write_text("raise RuntimeError\n")
+    with pytest.raises(UsageError, match="no such operator"):
+        check(path, ops=["sofmax"])
 
 
 def test_an_operator_that_is_lacking_is_not_run() -> None:

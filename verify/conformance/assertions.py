@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from verify.conformance.candidate import Candidate, Place
-from verify.conformance.check import judge_candidate
+from verify.conformance.check import judge_candidate, select
 from verify.reports.console import print_report
 
 WIDTH = 100
@@ -38,7 +38,7 @@ def assert_conforms(
     name = getattr(function, "__name__", type(function).__name__)
     functions = {op: function} if vjp is None else {op: function, f"{op}_vjp": vjp}
     candidate = Candidate(name, "", functions, (), partial(_replay, name))
-    report = judge_candidate(candidate, ops=[op], dtypes=dtypes, level=level, seed=seed, case=case)
+    report = judge_candidate(candidate, select([op], dtypes, level, seed, case))
     if report.exit_code():
         text = StringIO()
         print_report(report, Console(file=text, width=WIDTH, color_system=None))

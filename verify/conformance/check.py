@@ -6,6 +6,7 @@ import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,36 +41,31 @@ def check(
         UsageError: an operator, dtype, level, case or target that does not exist.
         TargetError: the target cannot be imported, or has no function of the contract.
     """
-    return judge_candidate(
-        load(target), ops=ops, dtypes=dtypes, level=level, seed=seed, case=case, progress=progress
-    )
+    selection = select(ops, dtypes, level, seed, case)
+    return judge_candidate(load(target), selection, progress)
 
 
-def judge_candidate(
-    candidate: Candidate,
-    *,
-    ops: Iterable[str] | None,
-    dtypes: Iterable[str] | None,
-    level: str,
-    seed: int,
-    case: int | None,
-    progress: Callable[[str], None] = lambda op: None,
-) -> Report:
-    """Judge a candidate that has been found, as `check` does."""
-    chosen_ops = _known("operator", ops, (*SPECS, *NETWORK_FUNCTIONS))
-    chosen_dtypes = _known("dtype", dtypes, tuple(FORMATS), DTYPES)
+class Selection(NamedTuple):
+    """What is to be checked."""
+
+    ops: Sequence[str]
+    formats: Sequence[Format]
+    plan: Plan
+
+
+def select(
+    ops: Iterable[str] | None, dtypes: Iterable[str] | None, level: str, seed: int, case: int | None
+) -> Selection:
+    """What these arguments of a check select.
+
+    Raises:
+        UsageError: there is no such thing.
+    """
     _known("level", [level], tuple(LEVELS))
     if seed < 0 or (case is not None and case < 0):
         raise UsageError(f"seed {seed}, case {case}: seeds and cases are counted from 0.")
-    plan = Plan(level, seed, case)
-    found: list[Outcome] = []
-    for op in chosen_ops:
-        progress(op)
-        for dtype in chosen_dtypes:
-            found += _check(candidate, op, FORMATS[dtype], plan)
-    return Report(
-        candidate.name, candidate.version, seed, level, environment(), tuple(found), candidate.notes
-    )
+    formats = [FORMATS[dtype] for dtype in _known("dtype", dtypes, tuple(FORMATS), DTYPES)]
+    return Selection(_known("operator", ops, (*SPECS, *NETWORK_FUNCTIONS)), formats, Plan(level, seed, case))
 
 
 def _known(
@@ -80,6 +76,21 @@ def _known(
         if name not in known:
             raise UsageError(f"{name}: no such {kind}. There are: {', '.join(known)}.")
     return chosen
+
+
+def judge_candidate(
+    candidate: Candidate, selection: Selection, progress: Callable[[str], None] = lambda op: None
+) -> Report:
+    """Judge a candidate that has been found."""
+    ops, formats, plan = selection
+    found: list[Outcome] = []
+    for op in ops:
+        progress(op)
+        for fmt in formats:
+            found += _check(candidate, op, fmt, plan)
+    return Report(
+        candidate.name, candidate.version, plan.seed, plan.level, environment(), tuple(found), candidate.notes
+    )
 
 
 def environment() -> dict[str, str]:
