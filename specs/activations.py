@@ -221,6 +221,11 @@ SPECS = (
         forms=(
             Form("logarithm of the sum", "PyTorch, SciPy", value=shifted_logsumexp),
             Form(
+                "one term after the other, without leaving the logarithms",
+                "NumPy",
+                value=lambda x, *, axis=-1: np.logaddexp.reduce(x, axis=axis),
+            ),
+            Form(
                 "derivative from the output, exp(x - y) dy",
                 "PyTorch",
                 vjp=lambda dy, y, x, *, axis=-1: (

@@ -167,6 +167,8 @@ RULES: Mapping[str, Callable[[Any, Any], Any]] = {
     "exp": lambda a, b: np.exp(a),
     "log": lambda a, b: np.log(np.abs(a)),
     "log1p": lambda a, b: np.log1p(np.abs(a)),
+    "logaddexp": lambda a, b: np.logaddexp(a, b),
+    "logaddexp of all": lambda a, b: np.logaddexp.reduce(a, axis=-1),
     "tanh": lambda a, b: np.tanh(a),
     "maximum": lambda a, b: np.maximum(a, b),
     "negative": lambda a, b: -a,

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Self
 
 import numpy as np
@@ -295,6 +296,23 @@ def _log1p(a: Bounded) -> Bounded:
     return Bounded(value, rounded.error + tiny, a.model)
 
 
+def _logaddexp(a: Bounded, b: Bounded) -> Bounded:
+    """log(e^a + e^b), computed as the larger one + log1p(exp(-d)), d their distance.
+
+    The derivatives by a and b are non-negative and sum to 1, so the errors of both cost at most the larger of
+    them. The excess over the larger one is 0 to log(2); d is rounded once, exp adds k ulp and u d, and the
+    derivative of log1p at t is at most log1p(t) / t.
+    """
+    value = np.logaddexp(a.value, b.value)
+    distance = np.abs(a.value - b.value)
+    distance = np.where(np.isfinite(distance), distance, 0.0)
+    excess = np.log1p(np.exp(-distance))
+    relative = 2.0 * (ELEMENTARY_ULP["exp"] + ELEMENTARY_ULP["log1p"] + distance)
+    error = np.maximum(a.error, b.error) + a.model.unit_roundoff * relative * excess
+    finite = np.where(np.isfinite(value), value, 0.0)
+    return Bounded(value, _rounded(finite, error, a.model).error + a.model.underflow, a.model)
+
+
 def _tanh(a: Bounded) -> Bounded:
     value = np.tanh(a.value)
     nearest = np.minimum(np.maximum(np.abs(a.value) - a.error, 0.0), 300.0)
@@ -350,6 +368,12 @@ def _largest(a: Bounded, axis: Any = 0, keepdims: bool = False) -> Bounded:
     return Bounded(value, a.error.max(axis=axis, keepdims=keepdims), a.model)
 
 
+def _logaddexp_of_all(a: Bounded, axis: int = 0) -> Bounded:
+    """One after the other."""
+    first, *others = (a[(slice(None),) * (axis % a.ndim) + (k,)] for k in range(a.shape[axis]))
+    return reduce(_logaddexp, others, first)
+
+
 def _where(condition: Any, x: Any, y: Any) -> Bounded:
     model = x.model if isinstance(x, Bounded) else y.model
     x, y = lift(x, model), lift(y, model)
@@ -382,12 +406,17 @@ _RULES: dict[str, Callable[..., Bounded]] = {
     "exp": _exp,
     "log": _log,
     "log1p": _log1p,
+    "logaddexp": _logaddexp,
     "tanh": _tanh,
     "maximum": _maximum,
     "heaviside": _heaviside,
     "sign": _sign,
 }
-_REDUCTIONS: dict[str, Callable[..., Bounded]] = {"add": _sum, "maximum": _largest}
+_REDUCTIONS: dict[str, Callable[..., Bounded]] = {
+    "add": _sum,
+    "maximum": _largest,
+    "logaddexp": _logaddexp_of_all,
+}
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "where": _where,
     "dot": _dot,
