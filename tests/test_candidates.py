@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from refnet import OPS
-from tests.candidates import networks, orders, plain
+from tests.candidates import forms, networks, orders, plain
 from tests.candidates.cheats import CHEATS, in_float32
 from tests.candidates.widened import Widened
 from verify.conformance import check
@@ -62,6 +62,14 @@ def test_a_right_candidate_raises_no_alarm(name: str, seed: int) -> None:
     report = check(RIGHT[name], level="smoke", seed=seed)
     assert alarms(report) == []
     assert report.count(Verdict.PASS) > 0
+
+
+@pytest.mark.parametrize("name", forms.FORMS)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_right_form_of_one_function_raises_no_alarm(name: str, seed: int) -> None:
+    op, function = forms.FORMS[name]
+    report = check(SimpleNamespace(**{op: function}), ops=[op.removesuffix("_vjp")], seed=seed)
+    assert alarms(report) == []
 
 
 @pytest.mark.parametrize("name", CHEATS)
