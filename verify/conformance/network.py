@@ -18,18 +18,18 @@ from zlib import crc32
 import numpy as np
 
 import specs.network
-from refnet.network import HEADS, backward, forward, mlp, mlp_gradients
+from refnet.network import forward, mlp, mlp_gradients
 from refnet.optimizers import sgd_step
 from refnet.training import sgd_epoch
-from specs import SPECS
 from specs.maths import Series
-from verify.arithmetic.bounds import Bounded, ErrorBound, cover, granted_model, stored
+from verify.arithmetic.bounds import Bounded, ErrorBound, granted_model, stored
 from verify.arithmetic.certified import Kind, certify, certify_vjp, decide
 from verify.arithmetic.formats import Format, Truth
 from verify.conformance.contract import Values
 from verify.conformance.findings import Finding
 from verify.conformance.plan import Plan
 from verify.conformance.trial import Expected, Task, Trial, attempt, findings_of, grants_flush
+from verify.laws.network import NetworkSubject, bounded_gradients, flat, layers
 from verify.reports.record import Verdict
 
 SIZES = ((5, 4, 3), (3, 6, 2), (4, 3, 5, 3), (2, 3), (6, 1, 4))
@@ -44,6 +44,8 @@ SCALES = (1.0, 0.125, 3.0)
 
 CASES = 4
 """One case in this many of those that an operator has: a network costs as much as many operators."""
+
+REFERENCE = NetworkSubject.of_reference()
 
 Bounding = Callable[[Values], Bounded]
 
@@ -116,16 +118,8 @@ def _network(
     return params, x, rng.integers(sizes[-1], size=batch)
 
 
-def _flat(params: Sequence[tuple[Any, Any]]) -> list[Any]:
-    return [array for layer in params for array in layer]
-
-
-def _layers(flat: Sequence[Any]) -> list[tuple[Any, Any]]:
-    return list(zip(flat[::2], flat[1::2], strict=True))
-
-
-def _names(layers: int, prefix: str = "") -> tuple[str, ...]:
-    return tuple(f"{prefix}{kind}{k}" for k in range(layers) for kind in ("w", "b"))
+def _names(count: int, prefix: str = "") -> tuple[str, ...]:
+    return tuple(f"{prefix}{kind}{k}" for k in range(count) for kind in ("w", "b"))
 
 
 def _make_mlp(case: int, rng: np.random.Generator, fmt: Format) -> Trial:
@@ -136,14 +130,14 @@ def _make_mlp(case: int, rng: np.random.Generator, fmt: Format) -> Trial:
 
 def _make_gradients(case: int, rng: np.random.Generator, fmt: Format) -> Trial:
     params, x, labels = _network(case, rng, fmt)
-    names, shapes = _names(len(params), "d"), tuple(array.shape for array in _flat(params))
+    names, shapes = _names(len(params), "d"), tuple(array.shape for array in flat(params))
     inputs = {"params": params, "x": x, "labels": labels}
     return Trial(case, "value", (params, x, labels), {}, names, shapes, inputs)
 
 
 def _make_epoch(case: int, rng: np.random.Generator, fmt: Format) -> Trial:
     params, xs, labels = _network(case, rng, fmt)
-    names, shapes = _names(len(params)), tuple(array.shape for array in _flat(params))
+    names, shapes = _names(len(params)), tuple(array.shape for array in flat(params))
     settings = {"learning_rate": LEARNING_RATES[case % len(LEARNING_RATES)]}
     inputs = {"params": params, "xs": xs, "labels": labels}
     return Trial(case, "epoch", (params, xs, labels), settings, names, shapes, inputs)
@@ -154,27 +148,24 @@ def _make_epoch(case: int, rng: np.random.Generator, fmt: Format) -> Trial:
 
 def _certified_mlp(trial: Trial, fmt: Format) -> list[Truth]:
     x, params = trial.arguments
-    return [certify(specs.network.mlp, (x, *_flat(params)), fmt, {})]
+    return [certify(specs.network.mlp, (x, *flat(params)), fmt, {})]
 
 
 def _certified_gradients(trial: Trial, fmt: Format) -> tuple[Truth, ...]:
     params, x, labels = trial.arguments
-    flat = _flat(params)
-    parameters = tuple(range(2, 2 + len(flat)))
-    return certify_vjp(
-        specs.network.mlp_loss, (x, labels, *flat), parameters, np.ones((), fmt.dtype), fmt, {}
-    )
+    inputs, one = (x, labels, *flat(params)), np.ones((), fmt.dtype)
+    return certify_vjp(specs.network.mlp_loss, inputs, range(2, len(inputs)), one, fmt, {})
 
 
 def _certified_epoch(trial: Trial, fmt: Format) -> list[Truth]:
     """The steps of the epoch on exact numbers, from one sample to the next without any rounding."""
     params, xs, labels = trial.arguments
-    flat = _flat(params)
+    before = flat(params)
 
     def evaluate(kind: Kind) -> Any:
         numbers = np.frompyfunc(lambda value: kind.number(float(value)), 1, 1)
         rate, x = kind.number(trial.settings["learning_rate"]), numbers(xs)
-        exact = [numbers(array) for array in flat]
+        exact = [numbers(array) for array in before]
         for sample in range(len(xs)):
             loss = partial(specs.network.mlp_loss, x[sample : sample + 1], labels[sample : sample + 1])
             slopes = _slopes(loss, exact, kind)
@@ -182,11 +173,11 @@ def _certified_epoch(trial: Trial, fmt: Format) -> list[Truth]:
         return np.concatenate([array.ravel() for array in exact])
 
     whole = decide(evaluate, fmt)
-    ends = np.cumsum([array.size for array in flat])[:-1]
+    ends = np.cumsum([array.size for array in before])[:-1]
     return [
         Truth(nearest.reshape(array.shape), fraction.reshape(array.shape))
         for array, nearest, fraction in zip(
-            flat, np.split(whole.nearest, ends), np.split(whole.fraction, ends), strict=True
+            before, np.split(whole.nearest, ends), np.split(whole.fraction, ends), strict=True
         )
     ]
 
@@ -217,37 +208,30 @@ def _bounded_mlp(trial: Trial, bound: Bounding) -> list[Any]:
 
 def _bounded_gradients(trial: Trial, bound: Bounding) -> list[Any]:
     params, x, labels = trial.arguments
-    return _gradients(*_as_reference(x, params, bound), labels)
+    return bounded_gradients(REFERENCE, *_as_reference(x, params, bound), labels)
 
 
 def _bounded_epoch(trial: Trial, bound: Bounding) -> list[Any]:
     params, xs, labels = trial.arguments
-    x, layers = _as_reference(xs, params, bound)
+    x, current = _as_reference(xs, params, bound)
     for sample in range(len(xs)):
         one = slice(sample, sample + 1)
-        gradients = _gradients(x[one], layers, labels[one])
+        gradients = bounded_gradients(REFERENCE, x[one], current, labels[one])
         steps = [
             sgd_step.forward(param, gradient, **trial.settings)[0]
-            for param, gradient in zip(_flat(layers), gradients, strict=True)
+            for param, gradient in zip(_each(current), gradients, strict=True)
         ]
-        layers = _layers(steps)
-    return _flat(layers)
+        current = layers(steps)
+    return _each(current)
+
+
+def _each(params: Sequence[tuple[Any, Any]]) -> list[Any]:
+    return [array for layer in params for array in layer]
 
 
 def _as_reference(x: Values, params: Sequence[tuple[Values, Values]], bound: Bounding) -> tuple[Any, Any]:
     """The arguments with bounds, as what refnet's code takes them for."""
     return bound(x), [(bound(w), bound(b)) for w, b in params]
-
-
-def _gradients(x: Any, layers: Any, labels: Values) -> list[Any]:
-    """refnet's backpropagation, from the slope of the loss in the loosest of its forms."""
-    z, residuals = forward(x, layers)
-    slope: Any = HEADS["softmax"].slope(z, labels)
-    one = Bounded(1.0, 0.0, slope.model)
-    for form in SPECS["softmax_cross_entropy_with_integer_labels"].forms:
-        if form.vjp is not None:
-            slope = cover(slope, form.vjp(one, None, z, labels)[0])
-    return _flat(backward(residuals, slope))
 
 
 NETWORK_FUNCTIONS: Mapping[str, NetworkFunction] = MappingProxyType(
