@@ -85,6 +85,7 @@ KNOWN = {
     "tanh": Known(np.tanh, lambda x: 1 / x.cosh() ** 2, _normal(3)),
     "tanh, tails": Known(np.tanh, lambda x: 1 / x.cosh() ** 2, _normal(30)),
     "tanh, mixed scales": Known(np.tanh, lambda x: 1 / x.cosh() ** 2, _mixed),
+    "1 - tanh(x), tails": Known(lambda x: 1 - np.tanh(x), lambda x: -1 / x.cosh() ** 2, _normal(30)),
     "sigmoid, tails": Known(_sigmoid, _sigmoid_slope, _normal(200)),
     "sigmoid, mixed scales": Known(_sigmoid, _sigmoid_slope, _mixed),
     "gelu": Known(_gelu, _gelu_slope, _normal(1)),
@@ -96,6 +97,12 @@ KNOWN = {
     "float32 exp": Known(np.exp, lambda x: x.exp(), _float32(_normal(1))),
     "float32 sin(50 x)": Known(
         lambda x: np.sin(np.float32(50) * x), lambda x: 50 * (50 * x).cos(), _float32(_normal(1))
+    ),
+    "float32 sin(1e4 x)": Known(
+        lambda x: np.sin(np.float32(1e4) * x), lambda x: 10**4 * (10**4 * x).cos(), _float32(_normal(1))
+    ),
+    "float32 sin(1e6 x)": Known(
+        lambda x: np.sin(np.float32(1e6) * x), lambda x: 10**6 * (10**6 * x).cos(), _float32(_normal(0.01))
     ),
     "float32 tanh, tails": Known(np.tanh, lambda x: 1 / x.cosh() ** 2, _float32(_normal(10))),
     "float32 x^2, mixed scales": Known(np.square, lambda x: 2 * x, _float32(_mixed)),

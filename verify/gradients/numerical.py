@@ -212,11 +212,13 @@ def _jacobian(
     """The derivatives of all outputs by some elements of one input, of shape (elements, outputs).
 
     The ladder starts at the scale of the array; elements that it leaves unresolved are tried at the scales
-    of `_scales` too, and every derivative keeps its best estimate.
+    of `_scales` too, and every derivative keeps its best estimate. Where two of them contradict each other,
+    one scale has overlooked something, nothing tells which, and the bar covers both.
     """
     shape = (len(chunk), centre.size)
     value, error = np.full(shape, np.nan), np.full(shape, np.inf)
     code = np.full(shape, EDGE, dtype=np.uint8)
+    finest = np.full(len(chunk), np.inf)
     for scale in _scales(points[position], chunk):
         tried = np.flatnonzero(np.isfinite(scale) & _unresolved(value, error, code, unit_roundoff(dtype)))
         if not tried.size:
@@ -231,6 +233,14 @@ def _jacobian(
             new_value, new_error = (part / scale[tried, None] for part in (found.value, found.error))
         new_code = found.code
         better = (new_code < code[tried]) | ((new_code == code[tried]) & (new_error < error[tried]))
+        # coarser steps may be less noisy, but the kink or the noise that finer ones have seen they overlook
+        coarser = (scale[tried] > finest[tried])[:, None]
+        better &= ~coarser | (code[tried] == RESOLVED)
+        finest[tried] = np.minimum(finest[tried], scale[tried])
+        both = (new_code == RESOLVED) & (code[tried] == RESOLVED)
+        apart = np.where(both, abs(new_value - value[tried]), 0)
+        apart = np.where(apart > new_error + error[tried], apart + np.maximum(new_error, error[tried]), 0)
+        new_error, error[tried] = np.maximum(new_error, apart), np.maximum(error[tried], apart)
         value[tried] = np.where(better, new_value, value[tried])
         error[tried] = np.where(better, new_error, error[tried])
         code[tried] = np.where(better, new_code, code[tried])
