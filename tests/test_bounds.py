@@ -156,6 +156,15 @@ def test_the_statistical_bound_of_a_long_sum_is_far_below_the_deterministic_one(
     assert 0 < bound.statistical.max() < bound.deterministic.max() / 20
 
 
+def test_the_statistical_bound_does_not_vanish_where_squares_underflow() -> None:
+    """The same terms at any scale: the bound of tiny ones is at least that of ordinary ones, scaled."""
+    terms, scale = np.array([3.0, -2.9, 1.7, 0.3, -1.1]), 2.0**-600
+    model = RoundingModel.of(FLOAT64, statistical=True, flush_to_zero=False)
+    ordinary: Any = np.add.reduce(Bounded(terms, 0.0, model), axis=0)
+    tiny: Any = np.add.reduce(Bounded(terms * scale, 0.0, model), axis=0)
+    assert tiny.error >= ordinary.error * scale > 0
+
+
 # ------------------------------------------------------------------------------------------------ the rules
 
 OPERANDS = st.floats(-30, 30).filter(lambda v: abs(v) > 1e-3)

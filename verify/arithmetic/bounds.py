@@ -43,6 +43,10 @@ ELEMENTARY_ULP = {"exp": 3.0, "log": 3.0, "log1p": 3.0, "tanh": 5.0}
 (CUDA C++ Programming Guide, mathematical functions), XLA and glibc document."""
 
 
+SQUARES_UNDERFLOW = 2.0**-900
+"""Below, a sum of squares may have lost terms that count: terms of 1e-200 have squares of 0."""
+
+
 @dataclass(frozen=True, slots=True)
 class RoundingModel:
     """The arithmetic that an implementation is granted."""
@@ -99,7 +103,8 @@ class OpenSum:
             variance = np.maximum(self.squares / max(n, 1) - mean * mean, 0.0)
             spread = np.sqrt(mean * mean * n**3 / 3 + variance * n**2 / 2) if n > 2 else 0.0
             likely = LAMBDA * u * (spread + np.sqrt(self.products)) + u * np.abs(total)
-            rounding = np.fmin(rounding, likely)  # the squares may overflow where the sum does not
+            told = self.squares > SQUARES_UNDERFLOW  # they may also overflow: then `likely` is not a number
+            rounding = np.where(told, np.fmin(rounding, likely), rounding)
         return np.asarray(self.inherited + rounding)
 
 
