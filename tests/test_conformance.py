@@ -379,6 +379,16 @@ def test_what_is_no_subgradient_fails() -> None:
 
 # ------------------------------------------------------------------------------------- bad candidates
 
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+def raises_the_unspeakable(x: Any) -> Any:
+    raise Unspeakable
+
+
 BAD_RESULTS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "None": (lambda x: None, "it returns None where float64 of shape (3, 5) is due"),
     "a scalar": (lambda x: 1.0, "it returns a float where float64 of shape (3, 5) is due"),
@@ -392,6 +402,7 @@ BAD_RESULTS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "a masked array": (lambda x: np.ma.masked_array(x), "it returns a MaskedArray, float64 of shape (3, 5),"),
     "two arrays": (lambda x: (x.copy(), x.copy()), "it returns 2 results instead of 1"),
     "an exception": (lambda x: x.missing, "it raises AttributeError: "),
+    "an exception without a text": (raises_the_unspeakable, "Unspeakable: its text cannot be had"),
     "exit": (lambda x: exec("raise SystemExit(4)"), "it raises SystemExit: 4"),
     "NaN everywhere": (lambda x: np.full_like(x, np.nan), "15 of 15 elements of y are beyond"),
 }

@@ -19,6 +19,7 @@ import numpy as np
 
 from specs import SPECS
 from verify.conformance.adapters import ADAPTERS
+from verify.conformance.contract import told
 from verify.conformance.network import NETWORK_FUNCTIONS
 
 
@@ -123,7 +124,7 @@ def _import(target: str, load_module: Callable[[], ModuleType], remedy: str = ""
         raise
     except BaseException as error:  # a foreign module may raise anything, SystemExit included
         missing = remedy if isinstance(error, ModuleNotFoundError) else ""
-        raise TargetError(f"{target} does not import: {type(error).__name__}: {error}{missing}") from error
+        raise TargetError(f"{target} does not import: {told(error)}{missing}") from error
 
 
 def _from_path(path: Path) -> ModuleType:
@@ -174,4 +175,4 @@ def _attribute(target: object, name: str, wanted: str) -> Any:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise TargetError(f"{name}.{wanted} cannot be read: {type(error).__name__}: {error}") from error
+        raise TargetError(f"{name}.{wanted} cannot be read: {told(error)}") from error

@@ -16,6 +16,9 @@ from verify.laws.examples import LAYOUTS
 Values = npt.NDArray[Any]
 Shapes = Sequence[tuple[int, ...]]
 
+LINE = 300
+"""Characters of a foreign exception that a report repeats."""
+
 
 class ContractViolation(Exception):
     """A result that cannot be judged at all: raised, not an array, wrong count, shape or dtype."""
@@ -122,7 +125,9 @@ def _accepted(function: Callable[..., Any]) -> frozenset[str] | None:
     """The keyword arguments that a function takes; None when it takes any, or does not say."""
     try:
         parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
+    except (
+        Exception
+    ):  # without a signature a TypeError or ValueError; a foreign `__signature__` may do anything
         return None
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
         return None
@@ -146,8 +151,16 @@ def invoke(function: Callable[..., Any], arguments: Sequence[Any], settings: Map
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a foreign function may raise anything, SystemExit included
+        raise ContractViolation(f"it raises {told(error)}") from error
+
+
+def told(error: BaseException) -> str:
+    """A foreign exception in one line; even its text is foreign code."""
+    try:
         text = " ".join(str(error).split())
-        raise ContractViolation(f"it raises {type(error).__name__}: {text}"[:300]) from error
+    except Exception:
+        text = "its text cannot be had"
+    return f"{type(error).__name__}: {text}"[:LINE]
 
 
 def _mapped(arguments: Any, change: Callable[[Values], Values]) -> Any:
