@@ -160,8 +160,7 @@ def test_the_statistical_bound_does_not_vanish_where_squares_underflow() -> None
     """The same terms at any scale: the bound of tiny ones is at least that of ordinary ones, scaled."""
     terms, scale = np.array([3.0, -2.9, 1.7, 0.3, -1.1]), 2.0**-600
     model = RoundingModel.of(FLOAT64, statistical=True, flush_to_zero=False)
-    ordinary: Any = np.add.reduce(Bounded(terms, 0.0, model), axis=0)
-    tiny: Any = np.add.reduce(Bounded(terms * scale, 0.0, model), axis=0)
+    ordinary, tiny = Bounded(terms, 0.0, model).sum(axis=0), Bounded(terms * scale, 0.0, model).sum(axis=0)
     assert tiny.error >= ordinary.error * scale > 0
 
 
