@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from verify.arithmetic.bounds import ErrorBound
-from verify.arithmetic.formats import Truth
+from verify.arithmetic.formats import FORMATS, Truth, error_in_ulp, ulp
 from verify.laws.examples import Example
+from verify.laws.law import SLACK
 from verify.mistakes.catalogue import MISTAKES
 from verify.reports.record import Diagnosis
 
@@ -30,7 +31,11 @@ class Evidence:
 
 
 def diagnose(op: str, evidence: Sequence[Evidence]) -> tuple[Diagnosis, ...]:
-    """The known mistakes that reproduce every failing case, else the shape of the error."""
+    """The known mistakes that reproduce every failing case, else the shape of the error.
+
+    Nothing is said of results that are right: a mistake often agrees with the right function.
+    """
+    evidence = [e for e in evidence if not _is_right(e)]
     if not evidence:
         return ()
     known = tuple(
@@ -41,24 +46,50 @@ def diagnose(op: str, evidence: Sequence[Evidence]) -> tuple[Diagnosis, ...]:
     return known or _pattern(evidence)
 
 
+def _is_right(evidence: Evidence) -> bool:
+    """Whether all results are within their bounds."""
+    for got, truth, bound in zip(evidence.got, evidence.truths, evidence.bounds, strict=True):
+        fmt = FORMATS[truth.nearest.dtype.name]
+        with np.errstate(all="ignore"):
+            granted = np.maximum(bound.deterministic * SLACK / ulp(truth.nearest, fmt), 0.5)
+        if not (error_in_ulp(np.asarray(got), truth, fmt) <= granted).all():
+            return False
+    return True
+
+
 def _reproduces(function: Callable[..., Any] | None, evidence: Evidence) -> bool:
     """Whether the mistake gives what the candidate gave, within the rounding that was granted."""
     if function is None:
         return False
     example = evidence.example
     arguments = example.inputs if evidence.aspect == "value" else (example.dy, *example.inputs)
-    with np.errstate(all="ignore"):
-        results = function(*arguments, **example.settings)
-    for mine, got, bound in zip(_as_tuple(results), evidence.got, evidence.bounds, strict=True):
-        wide, theirs = np.asarray(mine, np.float64), np.asarray(got, np.float64)
-        if wide.shape != theirs.shape:
-            return False
+    try:
         with np.errstate(all="ignore"):
-            granted = 2.0 * np.where(np.isfinite(bound.deterministic), bound.deterministic, 0.0)
-            near = np.abs(wide - theirs) <= granted
-        if not (near | (wide == theirs) | (np.isnan(wide) & np.isnan(theirs))).all():
-            return False
-    return True
+            results = _as_tuple(function(*_copied(arguments), **example.settings))
+    except (ValueError, IndexError, TypeError):  # a mistake may not bear every shape
+        return False
+    if len(results) != len(evidence.got):
+        return False
+    return all(
+        _near(np.asarray(mine, np.float64), np.asarray(got, np.float64), bound)
+        for mine, got, bound in zip(results, evidence.got, evidence.bounds, strict=True)
+    )
+
+
+def _near(mine: Values, theirs: Values, bound: ErrorBound) -> bool:
+    if mine.shape != theirs.shape:
+        return False
+    with np.errstate(all="ignore"):
+        granted = 2.0 * np.where(np.isfinite(bound.deterministic), bound.deterministic, 0.0)
+        near = np.abs(mine - theirs) <= granted
+    return bool((near | (mine == theirs) | (np.isnan(mine) & np.isnan(theirs))).all())
+
+
+def _copied(arguments: Any) -> Any:
+    """Copies, however deep in lists: some mistakes write to their arguments."""
+    if isinstance(arguments, list | tuple):
+        return type(arguments)(_copied(item) for item in arguments)
+    return arguments.copy() if isinstance(arguments, np.ndarray) else arguments
 
 
 def _as_tuple(results: Any) -> tuple[Any, ...]:

@@ -1,0 +1,391 @@
+"""Known mistakes in losses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import refnet
+from refnet.losses import Reduction
+from verify.mistakes.mistake import Mistake
+
+GRADIENT = ("vjp", "symbolic", "numerical")
+
+
+def _reduced(losses: Any, reduction: str) -> Any:
+    if reduction == "none":
+        return losses
+    return np.asarray(losses.mean() if reduction == "mean" else losses.sum(), dtype=losses.dtype)
+
+
+def _share(dy: Any, examples: int, reduction: str) -> Any:
+    return dy / dy.dtype.type(examples) if reduction == "mean" else dy
+
+
+def _softmax(z: Any) -> Any:
+    e = np.exp(z - z.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+# ---------------------------------------------------------------------------------- binary cross-entropy
+
+
+def _bce_epsilon(p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    epsilon = p.dtype.type(1e-3)
+    return _reduced(-(t * np.log(p + epsilon) + (1 - t) * np.log(1 - p + epsilon)), reduction)
+
+
+def _bce_one_sided(p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return _reduced(np.where(t == 0, p.dtype.type(0), -t * np.log(p)), reduction)
+
+
+def _bce_zero_log_zero(p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return _reduced(-(t * np.log(p) + (1 - t) * np.log1p(-p)), reduction)
+
+
+def _bce_swapped(p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return refnet.binary_cross_entropy(t, p, reduction=reduction)
+
+
+def _bce_gradient_of_logits(dy: Any, p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return (_share(dy, p.size, reduction) * (p - t),)
+
+
+def _bce_clipped_gradient(dy: Any, p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    (gradient,) = refnet.binary_cross_entropy.vjp(dy, p, t, reduction=reduction)
+    return (np.where((p > 0.01) & (p < 0.99), gradient, p.dtype.type(0)),)
+
+
+def _bce_logits_naive(z: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    y = 1 / (1 + np.exp(-z))
+    return _reduced(-(t * np.log(y) + (1 - t) * np.log(1 - y)), reduction)
+
+
+def _bce_logits_twice(z: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return refnet.binary_cross_entropy_with_logits(refnet.sigmoid(z), t, reduction=reduction)
+
+
+def _bce_logits_without_log1p(z: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    decay = np.exp(-np.abs(z))
+    return _reduced(np.abs(z) * np.where(z < 0, t, 1 - t) + np.log(1 + decay), reduction)
+
+
+def _bce_logits_delta_of_mse(dy: Any, z: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    y = refnet.sigmoid(z)
+    return (_share(dy, z.size, reduction) * (y - t) * y * (1 - y),)
+
+
+# ----------------------------------------------------------------------------- categorical cross-entropy
+
+
+def _cce_over_batch_and_classes(p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    losses = np.where(t == 0, 0 * p, -t * np.log(p))
+    return _reduced(losses.sum(axis=-1) if reduction == "none" else losses, reduction)
+
+
+def _cce_sign(p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return -refnet.categorical_cross_entropy(p, t, reduction=reduction)
+
+
+def _cce_zero_log_zero(p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return _reduced(-(t * np.log(p)).sum(axis=-1), reduction)
+
+
+def _cce_epsilon(p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    """The loss of a probability that underflows ends at 18.4."""
+    return _reduced(-(t * np.log(p + p.dtype.type(1e-8))).sum(axis=-1), reduction)
+
+
+def _cce_by_position(p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    """Class weights left in from another data set."""
+    weights = np.linspace(0.5, 1.5, p.shape[-1]).astype(p.dtype)
+    losses = np.where(t == 0, 0 * p, -t * np.log(p) * weights).sum(axis=-1)
+    return _reduced(losses, reduction)
+
+
+def _sce_not_averaged(dy: Any, z: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return (np.expand_dims(dy, -1) * (_softmax(z) * t.sum(axis=-1, keepdims=True) - t),)
+
+
+def _sce_averaged_over_classes(dy: Any, z: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return (np.expand_dims(_share(dy, z.size, reduction), -1) * (_softmax(z) - t),)
+
+
+def _sce_softmax_twice(z: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return refnet.softmax_cross_entropy(_softmax(z), t, reduction=reduction)
+
+
+def _labels_forget_one_hot(dy: Any, z: Any, labels: Any, *, reduction: Reduction = "mean") -> Any:
+    return (np.expand_dims(_share(dy, labels.size, reduction), -1) * _softmax(z),)
+
+
+def _labels_log_of_softmax(z: Any, labels: Any, *, reduction: Reduction = "mean") -> Any:
+    chosen = np.take_along_axis(np.log(_softmax(z)), labels[..., None], -1)[..., 0]
+    return _reduced(-chosen, reduction)
+
+
+def _labels_off_by_one(z: Any, labels: Any, *, reduction: Reduction = "mean") -> Any:
+    shifted = (labels + 1) % z.shape[-1]
+    return refnet.softmax_cross_entropy_with_integer_labels(z, shifted, reduction=reduction)
+
+
+def _labels_mean_of_halves(z: Any, labels: Any, *, reduction: Reduction = "mean") -> Any:
+    """The mean of the means of two micro-batches, which need not be of one size."""
+    losses = refnet.softmax_cross_entropy_with_integer_labels(z, labels, reduction="none")
+    if reduction != "mean" or losses.size < 2:
+        return _reduced(losses, reduction)
+    half = losses.size // 2
+    return np.asarray((losses.ravel()[:half].mean() + losses.ravel()[half:].mean()) / 2, dtype=z.dtype)
+
+
+# ------------------------------------------------------------------------------------ mean squared error
+
+
+def _mse_absolute(p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return _reduced(np.abs(p - t), reduction)
+
+
+def _mse_signed(p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return _reduced((p - t) * np.abs(p - t), reduction)
+
+
+def _mse_offset(p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return _reduced((p - t) * (p - t) + p.dtype.type(1e-3), reduction)
+
+
+def _mse_sum_for_mean(p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return _reduced((p - t) * (p - t), "sum" if reduction == "mean" else reduction)
+
+
+def _mse_expanded(p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    """p^2 - 2 p t + t^2 cancels where p is close to t, and can be negative."""
+    return _reduced(p * p - 2 * p * t + t * t, reduction)
+
+
+def _mse_without_two(dy: Any, p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return (_share(dy, p.size, reduction) * (p - t),)
+
+
+def _mse_over_columns(dy: Any, p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    """The gradient of the mean over the first axis only, where the loss is the mean over all elements."""
+    return (2 * _share(dy, len(p) if p.ndim else 1, reduction) * (p - t),)
+
+
+MISTAKES = (
+    Mistake(
+        "bce-epsilon-in-the-logarithm",
+        "binary_cross_entropy",
+        "a constant added inside the logarithm biases every loss",
+        ("value", "zero-when-perfect", "nonnegative"),
+        value=_bce_epsilon,
+        source="Oneflow-Inc/oneflow#3137; pkmital/CADL#75",
+    ),
+    Mistake(
+        "bce-positive-class-only",
+        "binary_cross_entropy",
+        "the term of the negative class is missing",
+        ("value", "zero-when-perfect"),
+        value=_bce_one_sided,
+    ),
+    Mistake(
+        "bce-zero-times-log-zero",
+        "binary_cross_entropy",
+        "0 log(0) is NaN as soon as one prediction is certain",
+        ("special-values", "zero-when-perfect"),
+        value=_bce_zero_log_zero,
+        source="huggingface/candle#2561; Lasagne/Lasagne#436; kuangliu/pytorch-retinanet#17",
+    ),
+    Mistake(
+        "bce-arguments-swapped",
+        "binary_cross_entropy",
+        "predictions and targets in each other's place",
+        ("value",),
+        value=_bce_swapped,
+        source="FluxML/Flux.jl#435",
+    ),
+    Mistake(
+        "bce-gradient-by-logits",
+        "binary_cross_entropy",
+        "p - t is the gradient by the logit, not by the probability",
+        GRADIENT,
+        vjp=_bce_gradient_of_logits,
+        source="hunkim/DeepLearningZeroToAll#113",
+    ),
+    Mistake(
+        "bce-gradient-clipped",
+        "binary_cross_entropy",
+        "no gradient where the prediction is nearly certain, even if it is wrong",
+        ("vjp", "symbolic"),
+        vjp=_bce_clipped_gradient,
+        source="keras-team/keras#9664; keras-team/keras#9247",
+    ),
+    Mistake(
+        "bce-logits-by-log-of-sigmoid",
+        "binary_cross_entropy_with_logits",
+        "log(1 - sigmoid(z)) is minus infinity where the sigmoid rounds to 1",
+        ("value", "special-values", "bounds"),
+        value=_bce_logits_naive,
+        source="huggingface/candle#2561; keras-team/keras-core#196; pytorch/pytorch#751",
+    ),
+    Mistake(
+        "bce-logits-sigmoid-twice",
+        "binary_cross_entropy_with_logits",
+        "the sigmoid is applied twice",
+        ("value", "composition"),
+        value=_bce_logits_twice,
+    ),
+    Mistake(
+        "bce-logits-without-log1p",
+        "binary_cross_entropy_with_logits",
+        "log(1 + exp(-|z|)) is 0 beyond |z| = 37, in float32 beyond 17",
+        ("value", "bounds"),
+        value=_bce_logits_without_log1p,
+        source="pytorch/pytorch#92114; tensorflow/tensor2tensor#1424; huggingface/candle#2562",
+    ),
+    Mistake(
+        "bce-logits-delta-of-mse",
+        "binary_cross_entropy_with_logits",
+        "(y - t) y (1 - y) belongs to the squared error of a sigmoid",
+        GRADIENT,
+        vjp=_bce_logits_delta_of_mse,
+        source="hunkim/DeepLearningZeroToAll#113; rasbt/python-machine-learning-book-2nd-edition#54",
+    ),
+    Mistake(
+        "cce-mean-over-classes",
+        "categorical_cross_entropy",
+        "the mean is over all entries instead of the rows",
+        ("value", "reductions-agree"),
+        value=_cce_over_batch_and_classes,
+        source="pytorch/pytorch#2259",
+    ),
+    Mistake(
+        "cce-sign",
+        "categorical_cross_entropy",
+        "the sign is missing",
+        ("value", "nonnegative", "zero-when-perfect"),
+        value=_cce_sign,
+    ),
+    Mistake(
+        "cce-zero-times-log-zero",
+        "categorical_cross_entropy",
+        "0 log(0) is NaN although the right class is certain",
+        ("special-values", "zero-when-perfect"),
+        value=_cce_zero_log_zero,
+        source="FluxML/Flux.jl#435; FluxML/NNlib.jl#68",
+    ),
+    Mistake(
+        "cce-epsilon-in-the-logarithm",
+        "categorical_cross_entropy",
+        "the loss of a tiny probability ends at -log(epsilon)",
+        ("value",),
+        value=_cce_epsilon,
+        source="Oneflow-Inc/oneflow#3137; pkmital/CADL#75",
+    ),
+    Mistake(
+        "cce-class-weights",
+        "categorical_cross_entropy",
+        "the classes are weighted by their position",
+        ("value", "permutation-equivariant"),
+        value=_cce_by_position,
+        source="derived from pytorch/pytorch#61309",
+    ),
+    Mistake(
+        "softmax-ce-gradient-not-averaged",
+        "softmax_cross_entropy",
+        "the gradient of the sum where the loss is the mean",
+        (*GRADIENT, "gradient-reductions-agree"),
+        vjp=_sce_not_averaged,
+        source="dennybritz/nn-from-scratch#13; davharris/mistnet#33",
+    ),
+    Mistake(
+        "softmax-ce-gradient-averaged-over-classes",
+        "softmax_cross_entropy",
+        "the gradient is divided by the number of entries instead of the rows",
+        (*GRADIENT, "gradient-reductions-agree"),
+        vjp=_sce_averaged_over_classes,
+        source="pytorch/pytorch#2259",
+    ),
+    Mistake(
+        "softmax-ce-softmax-twice",
+        "softmax_cross_entropy",
+        "softmax is applied before a loss that takes logits",
+        ("value", "composition"),
+        value=_sce_softmax_twice,
+        source="ariecattan/SciCo#2; tflearn/tflearn#562; Lightning-Universe/lightning-bolts#654",
+    ),
+    Mistake(
+        "label-ce-gradient-without-one-hot",
+        "softmax_cross_entropy_with_integer_labels",
+        "the 1 of the right class is not subtracted",
+        (*GRADIENT, "gradient-sums-to-zero"),
+        vjp=_labels_forget_one_hot,
+    ),
+    Mistake(
+        "label-ce-log-of-softmax",
+        "softmax_cross_entropy_with_integer_labels",
+        "the logarithm of a probability that underflows is minus infinity",
+        ("value", "special-values", "bounds"),
+        value=_labels_log_of_softmax,
+        source="Oneflow-Inc/oneflow#3137; deeplearning4j/nd4j#458",
+    ),
+    Mistake(
+        "label-ce-off-by-one",
+        "softmax_cross_entropy_with_integer_labels",
+        "classes counted from 1",
+        ("value", "composition"),
+        value=_labels_off_by_one,
+        source="nntrainer/nntrainer#988",
+    ),
+    Mistake(
+        "label-ce-mean-of-means",
+        "softmax_cross_entropy_with_integer_labels",
+        "the mean of the means of two halves of unequal size",
+        ("value", "reductions-agree"),
+        value=_labels_mean_of_halves,
+        source="huggingface/transformers#24725; meta-pytorch/torchtune#1875; karpathy/nanochat#59",
+    ),
+    Mistake(
+        "mse-absolute", "mse", "the absolute difference, not its square", ("value",), value=_mse_absolute
+    ),
+    Mistake("mse-signed", "mse", "a loss that can be negative", ("value", "nonnegative"), value=_mse_signed),
+    Mistake(
+        "mse-offset",
+        "mse",
+        "a perfect answer costs something",
+        ("value", "zero-when-perfect"),
+        value=_mse_offset,
+    ),
+    Mistake(
+        "mse-sum-for-mean",
+        "mse",
+        "the sum where the mean was asked for",
+        ("value", "reductions-agree"),
+        value=_mse_sum_for_mean,
+        source="pytorch/pytorch#3924",
+    ),
+    Mistake(
+        "mse-expanded",
+        "mse",
+        "p^2 - 2 p t + t^2 has no digits left where p is close to t",
+        ("value",),
+        value=_mse_expanded,
+        source="Higham, Accuracy and Stability of Numerical Algorithms (2002), 1.7",
+    ),
+    Mistake(
+        "mse-gradient-without-two",
+        "mse",
+        "the factor 2 of the derivative is missing",
+        (*GRADIENT,),
+        vjp=_mse_without_two,
+        source="davisking/dlib#1169; bfortuner/ml-glossary#6; markroxor/fromscratchtoml#65",
+    ),
+    Mistake(
+        "mse-gradient-averaged-over-rows",
+        "mse",
+        "the gradient of a mean over the rows, where the loss is the mean over all elements",
+        (*GRADIENT, "gradient-reductions-agree"),
+        vjp=_mse_over_columns,
+        source="pytorch/pytorch#3924; albertpumarola/GANimation#74",
+    ),
+)
