@@ -43,8 +43,8 @@ LEARNING_RATES = (0.125, 0.1, 0.0078125)
 SCALES = (1.0, 0.125, 3.0)
 """Of the samples: near the kinks of the hidden layers, and where softmax is all but certain."""
 
-CASES = 4
-"""One case in this many of those that an operator has: a network costs as much as many operators."""
+CASES = 2
+"""One case in this many of those that an operator has: a network costs more than an operator."""
 
 REFERENCE = NetworkSubject.of_reference()
 
