@@ -229,7 +229,7 @@ def elementary(name: str, value: Any) -> Any:
 def _is_exact(x: Any) -> bool:
     """An array of exact numbers, or a single one, as the sum of such an array is."""
     if isinstance(x, np.ndarray):
-        return x.dtype == object
+        return bool(x.dtype == object)
     return isinstance(x, arb | fmpq | Series | Exponential | sympy.Basic)
 
 
