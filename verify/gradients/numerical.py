@@ -257,7 +257,7 @@ def _differentiate(
     """
     moves = ((plus != centre) | (minus != centre)).any(axis=0) | ~np.isfinite(centre)
     info = np.finfo(dtype)
-    hidden = 2 * (float(info.eps) / 2 * abs(centre) + float(info.smallest_subnormal)) / ladder[0]
+    hidden = (float(info.eps) * abs(centre) + float(info.smallest_subnormal)) / ladder[0]
     value, code = np.zeros(moves.shape), np.full(moves.shape, RESOLVED, dtype=np.uint8)
     error = np.tile(hidden, (len(moves), 1))
     still = np.broadcast_to(centre, moves.shape)[moves]
