@@ -40,6 +40,11 @@ class Example:
     dy: Values
     regime: str
 
+    @property
+    def axis(self) -> int:
+        """The axis along which rows lie."""
+        return int(self.settings.get("axis", -1))
+
     def with_inputs(self, *inputs: Values) -> Example:
         return replace(self, inputs=inputs)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,6 +18,9 @@ from verify.laws.examples import Example
 
 Values = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
+
+ROW_AXIS = "c"
+"""The axis of a signature along which every entry depends on every other: the classes of a row."""
 
 SLACK = 1.0 + 2.0**-30
 """The bounds are themselves computed in float64, by some hundred operations at most."""
@@ -99,6 +103,11 @@ class Subject:
         return tuple(
             _decided(bound.deterministic, value, fmt) for bound, value in zip(bounds, values, strict=True)
         )
+
+
+def exact_total(x: Floats) -> float:
+    """The sum of all elements, rounded once; infinite if one is."""
+    return math.fsum(x.ravel()) if np.isfinite(x).all() else float(np.sum(x))
 
 
 def _widened(array: Any) -> Floats:

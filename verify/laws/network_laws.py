@@ -14,7 +14,6 @@ import numpy as np
 from refnet import identity, relu
 from verify.arithmetic.formats import FLOAT32, FLOAT64, Format
 from verify.laws.law import Comparison, Floats, LawViolation, NotApplicable, Values, require, require_each
-from verify.laws.laws import permuted_order
 from verify.laws.network import (
     Layers,
     NetworkExample,
@@ -31,6 +30,7 @@ from verify.laws.network import (
     step_bounds,
     stored_error,
 )
+from verify.laws.value_laws import permuted_order
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,15 @@ projects: `owner/repository#number` is an issue or a pull request at GitHub.
 
 from __future__ import annotations
 
-from verify.mistakes import activations, affine, losses, training
+from verify.mistakes import activations, affine, losses, networks, rows, training
 from verify.mistakes.mistake import WITNESSES, Mistake
 
 MISTAKES: tuple[Mistake, ...] = (
     *activations.MISTAKES,
+    *rows.MISTAKES,
     *affine.MISTAKES,
     *losses.MISTAKES,
+    *networks.MISTAKES,
     *training.MISTAKES,
 )
 

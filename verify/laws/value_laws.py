@@ -1,0 +1,290 @@
+"""Laws of what an operator computes: rows, ranges, symmetries, compositions.
+
+Every tolerance is the sum of the rounding bounds of what is compared. refnet itself is held to more where its
+code promises more: a range is kept exactly, a perfect answer costs exactly nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+import refnet
+from specs import Domain, Spec
+from verify.arithmetic.bounds import composition_bound
+from verify.arithmetic.formats import FLOAT16, FLOAT32, FLOAT64, Format
+from verify.laws.examples import Example
+from verify.laws.law import (
+    ROW_AXIS,
+    SLACK,
+    Comparison,
+    Floats,
+    Law,
+    LawViolation,
+    NotApplicable,
+    Subject,
+    Values,
+    exact_total,
+    require,
+    require_each,
+)
+
+
+def _exact_sum(x: Floats, axis: int) -> Floats:
+    """Sums along an axis, rounded once; infinite if a term is."""
+    return np.asarray(np.apply_along_axis(exact_total, axis, x))
+
+
+# --------------------------------------------------------------------------------------- values of a row
+
+
+def _sums_to_one(subject: Subject, example: Example, fmt: Format) -> None:
+    axis, y = example.axis, subject.outputs(example)
+    granted = _exact_sum(subject.output_bound(example, fmt), axis) + FLOAT64.unit_roundoff
+    require(_exact_sum(y, axis), 1.0, granted * SLACK, "the sum of the row")
+
+
+def _on_a_grid(x: Values, step: float) -> Floats:
+    """Multiples of the step within 16 of zero, to which a shift can be added exactly."""
+    limited = np.clip(np.nan_to_num(x.astype(np.float64)), -16.0, 16.0)
+    return np.asarray(np.round(limited / step) * step)
+
+
+def _shifted(example: Example, fmt: Format) -> tuple[Example, tuple[tuple[Example, Floats], ...]]:
+    """The first input on a grid; and with every row of it shifted, exactly, neighbouring rows in opposite
+    directions, and all of them the other way: beyond every exponential where the format allows it.
+
+    1024 + 16 in steps of 1/8 needs 14 bits, 32 in steps of 1/8 needs 8, 17 in steps of 1 needs 5: float32 has
+    24, float16 has 11, bfloat16 has 8.
+    """
+    wide, medium = fmt.precision >= FLOAT32.precision, fmt.precision >= FLOAT16.precision
+    step, shift = (0.125, 1024.0) if wide else (0.125, 16.0) if medium else (1.0, 1.0)
+    first, *rest = example.inputs
+    grid, axis = _on_a_grid(first, step), example.axis
+    rows = np.indices(grid.shape).sum(axis=0).take([0], axis)  # one entry of each row, by its place
+    amounts = np.asarray(np.where(rows % 2 == 0, shift, -shift))
+
+    def moved_by(by: Any) -> Example:
+        return example.with_inputs(np.asarray((grid + by).astype(first.dtype)), *rest)
+
+    return moved_by(0.0), tuple((moved_by(by), by.squeeze(axis)) for by in (amounts, -amounts))
+
+
+def _shift_invariant(subject: Subject, example: Example, fmt: Format) -> None:
+    before, others = _shifted(example, fmt)
+    expected, granted = subject.outputs(before), subject.output_bound(before, fmt)
+    require_each(
+        Comparison(
+            subject.outputs(after),
+            expected,
+            granted + subject.output_bound(after, fmt),
+            "the value after a shift of each row",
+        )
+        for after, _ in others
+    )
+
+
+def _shift_equivariant(subject: Subject, example: Example, fmt: Format) -> None:
+    before, others = _shifted(example, fmt)
+    expected, granted = subject.outputs(before), subject.output_bound(before, fmt)
+    require_each(
+        Comparison(
+            subject.outputs(after) - shifts,
+            expected,
+            granted + subject.output_bound(after, fmt),
+            "the value less the shift of its row",
+        )
+        for after, shifts in others
+    )
+
+
+def _gradient_sums_to_zero(subject: Subject, example: Example, fmt: Format) -> None:
+    axis = example.axis
+    gradient, granted = subject.gradients(example)[0], subject.gradient_bounds(example, fmt)[0]
+    bound = _exact_sum(granted, axis) * SLACK
+    require(_exact_sum(gradient, axis), 0.0, bound, "the sum of the gradient along the row")
+
+
+def permuted_order(count: int) -> Values:
+    """Another order of so many entries, which no rotation or reflection gives for more than three of them."""
+    return np.argsort((np.arange(count) * 0.618034 + 0.5) % 1.0)
+
+
+def _permutation_equivariant(subject: Subject, example: Example, fmt: Format) -> None:
+    """Classes in another order: the same values in that order, gradients included."""
+    spec, axis = subject.spec, example.axis
+    count = example.inputs[0].shape[axis]
+    if count < 2:
+        raise NotApplicable("one entry has one order")
+    order = permuted_order(count)
+    _, _, output = spec.signature.partition("->")
+
+    def reordered(x: Values, axes: Sequence[str]) -> Values:
+        return np.asarray(np.take(x, order, axis)) if ROW_AXIS in axes else x
+
+    inputs = [
+        np.asarray(np.argsort(order)[x]) if item.domain is Domain.LABEL else reordered(x, axes)
+        for item, axes, x in zip(spec.inputs, spec.core_axes, example.inputs, strict=True)
+    ]
+    out = (ROW_AXIS,) if ROW_AXIS in output else ()
+    other = replace(example.with_inputs(*inputs), dy=reordered(example.dy, out))
+    granted = reordered(subject.output_bound(example, fmt), out) + subject.output_bound(other, fmt)
+    due = reordered(subject.outputs(example), out)
+    parts = [Comparison(subject.outputs(other), due, granted, "the value for the row in another order")]
+    if subject.vjp is not None:
+        gradients = zip(
+            spec.differentiable,
+            subject.gradients(other),
+            subject.gradients(example),
+            subject.gradient_bounds(other, fmt),
+            subject.gradient_bounds(example, fmt),
+            strict=True,
+        )
+        for k, found, before, one, two in gradients:
+            axes = spec.core_axes[k]
+            what = f"the gradient of input {k} for the row in another order"
+            parts.append(Comparison(found, reordered(before, axes), one + reordered(two, axes), what))
+    require_each(parts)
+
+
+# ------------------------------------------------------------------------------------------------ ranges
+
+
+def _within(subject: Subject, example: Example, fmt: Format, low: float, high: float, what: str) -> None:
+    """A range, kept exactly by refnet: rounding is monotone, and no step of its code leaves the range."""
+    y = subject.outputs(example)
+    granted = 0.0 if subject.is_reference else subject.output_bound(example, fmt)
+    require(y, np.clip(y, low, high), granted, what)
+
+
+def _unit_interval(subject: Subject, example: Example, fmt: Format) -> None:
+    _within(subject, example, fmt, 0.0, 1.0, "a probability")
+
+
+def _nonnegative(subject: Subject, example: Example, fmt: Format) -> None:
+    _within(subject, example, fmt, 0.0, math.inf, "a value that cannot be negative")
+
+
+def _nonpositive(subject: Subject, example: Example, fmt: Format) -> None:
+    _within(subject, example, fmt, -math.inf, 0.0, "a value that cannot be positive")
+
+
+def _zero_when_perfect(subject: Subject, example: Example, fmt: Format) -> None:
+    """Zero at p = t (made certain, where t is a distribution); above 0 at a wrong answer.
+
+    A wrong answer is the example's own, or far from the target, and wrong is what refnet's loss less twice
+    the bound says is above 0: one bound for refnet and one for the subject.
+    """
+    example = example.with_settings(reduction="none")
+    target = np.asarray(example.inputs[1])
+    far = np.full_like(target, 0.5)
+    if subject.spec.inputs[1].domain is Domain.REAL:
+        far = np.asarray(target + np.maximum(np.abs(target), 1.0)).astype(target.dtype)
+    else:
+        target = _made_certain(target, subject.spec)
+    perfect = example.with_inputs(target.copy(), target)
+    granted = 0.0 if subject.is_reference else subject.output_bound(perfect, fmt)
+    require(subject.outputs(perfect), 0.0, granted, "the loss of a perfect answer")
+    for answer in (far, example.inputs[0]):
+        wrong = example.with_inputs(answer, target)
+        losses, bound = subject.outputs(wrong), subject.output_bound(wrong, fmt)
+        due = subject.reference(*wrong.inputs, **wrong.settings).astype(np.float64)
+        surely = due > 2.0 * bound
+        if not (losses[surely] > 0.0).all():
+            raise LawViolation(f"the loss of a wrong answer is {losses[surely].min()!r}, not above 0")
+
+
+def _made_certain(target: Values, spec: Spec) -> Values:
+    certain: Values = np.asarray(np.greater(target, 0.5))
+    if spec.core_axes[1]:
+        certain = np.equal(np.arange(target.shape[-1]), target.argmax(-1)[..., None])
+    return certain.astype(target.dtype)
+
+
+# -------------------------------------------------------------------------------------------- symmetries
+
+
+def _mirrored(example: Example) -> Example:
+    return example.with_inputs(np.asarray(-example.inputs[0]), *example.inputs[1:])
+
+
+def _reflection(subject: Subject, example: Example, fmt: Format) -> None:
+    mirror = _mirrored(example)
+    rounding_of_the_sum = 2.0 * FLOAT64.unit_roundoff
+    granted = subject.output_bound(example, fmt) + subject.output_bound(mirror, fmt) + rounding_of_the_sum
+    require(subject.outputs(example) + subject.outputs(mirror), 1.0, granted, "f(x) + f(-x)")
+
+
+def _odd(subject: Subject, example: Example, fmt: Format) -> None:
+    mirror = _mirrored(example)
+    granted = subject.output_bound(example, fmt) + subject.output_bound(mirror, fmt)
+    require(subject.outputs(mirror), -subject.outputs(example), granted, "f(-x)")
+
+
+def _zero_gradient(subject: Subject, example: Example, fmt: Format) -> None:
+    """Without a gradient a step changes nothing, bit for bit; -0.0 is 0.0."""
+    param, grad = example.inputs
+    still = example.with_inputs(param, np.zeros_like(grad))
+    require(subject.outputs(still), param.astype(np.float64), 0.0, "the parameter after a gradient of 0")
+
+
+# ------------------------------------------------------------------------------------------ compositions
+
+
+def _composition(subject: Subject, example: Example, fmt: Format) -> None:
+    """The loss in logits is the loss in probabilities of the activation that it replaces.
+
+    The composition is computed in float64, whatever the format of the subject: it loses digits where a
+    probability is close to 1, and its bound says how many. Beyond 12 it has few left.
+    """
+    z, target = example.inputs
+    z = np.asarray(np.clip(z.astype(np.float64), -12.0, 12.0).astype(z.dtype))
+    example = example.with_inputs(z, target)
+    if subject.spec.name == "binary_cross_entropy_with_logits":
+        first, second = refnet.OPS["sigmoid"], refnet.OPS["binary_cross_entropy"]
+    else:
+        first, second = refnet.OPS["softmax"], refnet.OPS["categorical_cross_entropy"]
+    wide = z.astype(np.float64)
+    if subject.spec.inputs[1].domain is Domain.LABEL:
+        target = target[..., None] == np.arange(z.shape[-1])
+    target = np.asarray(target).astype(np.float64)
+    composed = second(first(wide), target, **example.settings)
+    bound = composition_bound(first, second, wide, target, example.settings, FLOAT64)
+    granted = np.where(np.isnan(bound), np.inf, bound * SLACK) + subject.output_bound(example, fmt)
+    require(subject.outputs(example), composed, granted, f"{first.name} then {second.name}")
+
+
+def _has_rows(spec: Spec) -> bool:
+    return any(ROW_AXIS in axes for axes in spec.core_axes)
+
+
+VALUE_LAWS = (
+    Law("sums-to-one", "the probabilities of a row sum to 1", _sums_to_one),
+    Law("shift-invariant", "adding a constant to a row changes nothing", _shift_invariant),
+    Law("shift-equivariant", "adding a constant to a row adds it to the value", _shift_equivariant),
+    Law(
+        "gradient-sums-to-zero",
+        "the gradient of a shift-invariant function sums to 0 along the row",
+        _gradient_sums_to_zero,
+        gradient=True,
+    ),
+    Law("unit-interval", "a probability is between 0 and 1", _unit_interval),
+    Law("nonnegative", "the value is never negative", _nonnegative),
+    Law("nonpositive", "the value is never positive", _nonpositive),
+    Law("zero-when-perfect", "the loss is 0 at a perfect answer, and only there", _zero_when_perfect),
+    Law("reflection", "f(x) + f(-x) = 1", _reflection),
+    Law("odd", "f(-x) = -f(x)", _odd),
+    Law("zero-gradient", "a step along a gradient of 0 changes nothing", _zero_gradient),
+    Law("composition", "the loss in logits equals the composition it replaces", _composition),
+    Law(
+        "permutation-equivariant",
+        "the order of the classes does not matter",
+        _permutation_equivariant,
+        universal=True,
+        applies=_has_rows,
+    ),
+)
