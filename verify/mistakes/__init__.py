@@ -1,0 +1,1 @@
+"""Known mistakes: what a check must catch, and what a failure is named after."""
