@@ -329,6 +329,8 @@ def _loss_decreases(subject: NetworkSubject, example: NetworkExample, fmt: Forma
     witness = NetworkSubject.of_reference(subject.activation, subject.head)
     exactly = replace(example, params=layers(_wide(flat(example.params))), x=example.x.astype(np.float64))
     slopes, bounds = _wide(witness.gradients(exactly)), gradient_bounds(subject, example, fmt)
+    if not all(np.isfinite(bound).all() for bound in bounds):
+        raise NotApplicable("the gradient may overflow")
     before, steepness, rate = certified_loss(subject, example), _squares(slopes), example.learning_rate
     of_gradient = math.fsum(float((np.abs(g) * e).sum()) for g, e in zip(slopes, bounds, strict=True))
     while True:
