@@ -163,7 +163,7 @@ def _by_sympy(mistake: Mistake) -> bool:
         wrong = _wrong(mistake, "vjp")
         with np.errstate(all="ignore"):
             results = wrong(dy.copy(), *(a.copy() for a in x), **settings)
-        bounds = vjp_bounds(OPS[spec.name], spec, dy, x, settings, FLOAT64, flush_to_zero=True)
+        bounds = vjp_bounds(OPS[spec.name], spec, dy, x, settings, FLOAT64)
         for got, truth, bound in zip(results, truths, bounds, strict=True):
             if judge(np.asarray(got), truth, bound, FLOAT64).verdict is Verdict.FAIL:
                 return True
@@ -206,9 +206,9 @@ def _by_two_formats(mistake: Mistake) -> bool:
                 else:
                     results.append(list(_wrong(mistake, "vjp")(each.dy, *x, **settings)))
             bounds.append(
-                [value_bound(op, spec, x, settings, fmt, flush_to_zero=True)]
+                [value_bound(op, spec, x, settings, fmt)]
                 if mistake.vjp is None
-                else vjp_bounds(op, spec, each.dy, x, settings, fmt, flush_to_zero=True)
+                else vjp_bounds(op, spec, each.dy, x, settings, fmt)
             )
         for got, due, narrow, exact in zip(*results, *bounds, strict=True):
             both = ErrorBound(
@@ -289,7 +289,7 @@ def _evidence(op: str, fmt: Format) -> Iterator[Evidence]:
     for example in _examples(op, fmt)[:8]:
         x, settings = example.inputs, example.settings
         y = OPS[op](*x, **settings)
-        bound = value_bound(OPS[op], spec, x, settings, fmt, flush_to_zero=True)
+        bound = value_bound(OPS[op], spec, x, settings, fmt)
         yield Evidence("value", example, (y,), (Truth.exactly(y),), (bound,))
 
 

@@ -272,7 +272,7 @@ def integers(network: Network, samples: int) -> Problem:
 @pytest.mark.parametrize("activation", [relu, identity], ids=lambda op: op.name)
 def test_the_same_code_runs_on_arrays_with_error_bounds(activation: Operator) -> None:
     p = integers(Network((4, 6, 5, 3), activation), 7)
-    model = granted_model(FLOAT32, False, False)
+    model = granted_model(FLOAT32, statistical=False)
 
     def bounded(a: Array) -> Any:
         return Bounded(a, 0.0, model)

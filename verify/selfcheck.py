@@ -34,7 +34,6 @@ from verify.conformance.check import check
 from verify.conformance.findings import Finding, Measure, outcomes
 from verify.conformance.judge import judge
 from verify.conformance.plan import LEVELS, draw, settings_of
-from verify.conformance.trial import grants_flush
 from verify.gradients import GradcheckReport, gradcheck
 from verify.laws.examples import REGIMES, Example, Shape, make_example
 from verify.reports.record import Outcome, Report, Verdict
@@ -92,7 +91,7 @@ def symbolic(spec: Spec, fmt: Format, cases: int, seed: int) -> Iterator[Finding
             reason = "the oracle disagrees with itself: sympy's derivative is not that of the power series"
             yield Finding("symbolic", number, Verdict.FAIL, f"{reason}, on {example.regime} inputs")
             continue
-        bounds = vjp_bounds(OPS[spec.name], spec, dy, x, settings, fmt, flush_to_zero=grants_flush(fmt))
+        bounds = vjp_bounds(OPS[spec.name], spec, dy, x, settings, fmt)
         yield _compared("symbolic", number, OPS[spec.name].vjp(dy, *x, **settings), derived, bounds, fmt)
 
 
@@ -181,9 +180,9 @@ def _bounds(
     spec: Spec, x: Sequence[Any], dy: Any, settings: Mapping[str, Any], fmt: Format
 ) -> tuple[ErrorBound, ...]:
     """The bounds of the value and of each gradient."""
-    op, flush = OPS[spec.name], grants_flush(fmt)
-    gradients = vjp_bounds(op, spec, dy, x, settings, fmt, flush_to_zero=flush)
-    return value_bound(op, spec, x, settings, fmt, flush_to_zero=flush), *gradients
+    op = OPS[spec.name]
+    gradients = vjp_bounds(op, spec, dy, x, settings, fmt)
+    return value_bound(op, spec, x, settings, fmt), *gradients
 
 
 WITNESSES: Mapping[Callable[[Spec, Format, int, int], Iterator[Finding]], tuple[Format, ...]] = (

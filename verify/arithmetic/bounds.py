@@ -31,7 +31,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from refnet import Operator
 from specs import Spec
-from verify.arithmetic.formats import FLOAT32, Format
+from verify.arithmetic.formats import FLOAT16, FLOAT32, Format
 
 Floats = npt.NDArray[np.float64]
 
@@ -448,15 +448,10 @@ def value_bound(
     inputs: Sequence[npt.NDArray[Any]],
     settings: Mapping[str, Any],
     fmt: Format,
-    *,
-    flush_to_zero: bool = False,
 ) -> ErrorBound:
     """The bound of the operator's output: the largest over refnet's code and the spec's other forms."""
     return ErrorBound(
-        *(
-            _bounded_value(op, spec, inputs, settings, fmt, statistical, flush_to_zero).error
-            for statistical in (False, True)
-        )
+        *(_bounded_value(op, spec, inputs, settings, fmt, statistical).error for statistical in (False, True))
     )
 
 
@@ -467,21 +462,21 @@ def vjp_bounds(
     inputs: Sequence[npt.NDArray[Any]],
     settings: Mapping[str, Any],
     fmt: Format,
-    *,
-    flush_to_zero: bool = False,
 ) -> tuple[ErrorBound, ...]:
     """The bounds of the gradients: the largest over refnet's code and the spec's other forms."""
-    both = [
-        _bounded_vjp(op, spec, dy, inputs, settings, fmt, statistical, flush_to_zero)
-        for statistical in (False, True)
-    ]
+    both = [_bounded_vjp(op, spec, dy, inputs, settings, fmt, statistical) for statistical in (False, True)]
     return tuple(ErrorBound(d.error, s.error) for d, s in zip(*both, strict=True))
 
 
-def granted_model(fmt: Format, statistical: bool, flush_to_zero: bool) -> RoundingModel:
-    """The format of the arithmetic: the half formats compute in float32 and round once at the end."""
+def granted_model(fmt: Format, *, statistical: bool) -> RoundingModel:
+    """The arithmetic that results in a format are granted.
+
+    The half formats compute in float32 and round once at the end. Subnormal numbers may be flushed to zero,
+    as compilers and accelerators do, except on the way to float16, which lives on them: its smallest normal
+    number is 6e-5.
+    """
     inner = FLOAT32 if fmt.precision < FLOAT32.precision else fmt
-    return RoundingModel.of(inner, statistical=statistical, flush_to_zero=flush_to_zero)
+    return RoundingModel.of(inner, statistical=statistical, flush_to_zero=fmt is not FLOAT16)
 
 
 def in_model(inputs: Sequence[npt.NDArray[Any]], model: RoundingModel) -> list[Any]:
@@ -511,9 +506,8 @@ def _bounded_value(
     settings: Mapping[str, Any],
     fmt: Format,
     statistical: bool,
-    flush_to_zero: bool,
 ) -> Bounded:
-    model = granted_model(fmt, statistical, flush_to_zero)
+    model = granted_model(fmt, statistical=statistical)
     with np.errstate(all="ignore"):
         y: Any = op.forward(*in_model(inputs, model), **settings)[0]
         for form in spec.forms:
@@ -530,16 +524,15 @@ def _bounded_vjp(
     settings: Mapping[str, Any],
     fmt: Format,
     statistical: bool,
-    flush_to_zero: bool,
 ) -> tuple[Bounded, ...]:
-    model = granted_model(fmt, statistical, flush_to_zero)
+    model = granted_model(fmt, statistical=statistical)
     cotangent = Bounded(dy.astype(np.float64), 0.0, model)
     with np.errstate(all="ignore"):
         _, residuals = op.forward(*in_model(inputs, model), **settings)
         gradients: list[Any] = list(op.backward(residuals, cotangent))
         for form in spec.forms:
             if form.vjp is not None:
-                y = _bounded_value(op, spec, inputs, settings, fmt, statistical, flush_to_zero)
+                y = _bounded_value(op, spec, inputs, settings, fmt, statistical)
                 others = form.vjp(cotangent, y, *in_model(inputs, model), **settings)
                 gradients = [cover(g, other) for g, other in zip(gradients, others, strict=True)]
     return tuple(stored(g, fmt) for g in gradients)
@@ -554,7 +547,7 @@ def composition_bound(
     fmt: Format,
 ) -> Floats:
     """The bound of `second(first(x), other)`, with the errors of the first carried through the second."""
-    model = granted_model(fmt, statistical=False, flush_to_zero=True)
+    model = granted_model(fmt, statistical=False)
     with np.errstate(all="ignore"):
         inner: Any = first.forward(*in_model([x], model))[0]
         inner = stored(inner, fmt)

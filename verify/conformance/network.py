@@ -28,7 +28,7 @@ from verify.arithmetic.formats import Format, Truth
 from verify.conformance.contract import Values
 from verify.conformance.findings import Finding
 from verify.conformance.plan import Plan
-from verify.conformance.trial import Expected, Task, Trial, attempt, findings_of, grants_flush
+from verify.conformance.trial import Expected, Task, Trial, attempt, findings_of
 from verify.laws.network import NetworkSubject, bounded_gradients, flat, layers
 from verify.reports.record import Verdict
 
@@ -99,7 +99,7 @@ def expect_network(wanted: NetworkFunction, fmt: Format, trial: Trial) -> list[E
 
 def _exact_in(fmt: Format, statistical: bool) -> Bounding:
     """What makes an array of the format one that carries a bound, of 0 to begin with."""
-    model = granted_model(fmt, statistical, flush_to_zero=grants_flush(fmt))
+    model = granted_model(fmt, statistical=statistical)
     return lambda x: Bounded(x.astype(np.float64), 0.0, model)
 
 

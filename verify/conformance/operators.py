@@ -25,7 +25,6 @@ from verify.conformance.trial import (
     Trial,
     attempt,
     findings_of,
-    grants_flush,
 )
 from verify.laws.examples import Example, output_shape
 from verify.laws.law import Law, LawViolation, NotApplicable, Subject
@@ -172,7 +171,7 @@ def _expect_value(spec: Spec, fmt: Format, variant: Variant | None, trial: Trial
     At infinities and NaN no bound is finite: the known answer is exact there, and that of a variant unknown.
     """
     inputs, definition = _in_convention(spec, variant, trial.arguments)
-    bound = value_bound(OPS[spec.name], spec, inputs, trial.settings, fmt, flush_to_zero=grants_flush(fmt))
+    bound = value_bound(OPS[spec.name], spec, inputs, trial.settings, fmt)
     known = trial.case < len(spec.cases)
     if known and variant is None:
         answer = np.asarray(spec.cases[trial.case].expected, np.float64).astype(fmt.dtype)
@@ -244,9 +243,7 @@ def _expect_gradients(spec: Spec, fmt: Format, variant: Variant | None, trial: T
     dy, *given = trial.arguments
     inputs, definition = _in_convention(spec, variant, tuple(given))
     truths = certify_vjp(definition, inputs, spec.differentiable, dy, fmt, trial.settings)
-    bounds = vjp_bounds(
-        OPS[spec.name], spec, dy, inputs, trial.settings, fmt, flush_to_zero=grants_flush(fmt)
-    )
+    bounds = vjp_bounds(OPS[spec.name], spec, dy, inputs, trial.settings, fmt)
     due = []
     for k, truth, bound in zip(spec.differentiable, truths, bounds, strict=True):
         inside = np.equal(inputs[k], given[k])  # the gradient of a clipping is 0 where it changes something

@@ -10,7 +10,7 @@ import numpy as np
 
 from verify.arithmetic.bounds import ErrorBound
 from verify.arithmetic.certified import Undecided
-from verify.arithmetic.formats import FLOAT16, Format, Truth
+from verify.arithmetic.formats import Format, Truth
 from verify.conformance.contract import Call, ContractViolation, Values, call, settings_to_pass
 from verify.conformance.findings import SEVERITY, Finding, Measure
 from verify.conformance.judge import Judgement, judge
@@ -57,11 +57,6 @@ Expectation = Callable[[Trial], Sequence[Expected]]
 def _as_due(trial: Trial, due: Sequence[Expected], results: Results) -> Sequence[Expected]:
     """One answer is right, whatever the results are."""
     return due
-
-
-def grants_flush(fmt: Format) -> bool:
-    """Subnormal results may be flushed to zero, except in float16, which lives on them."""
-    return fmt is not FLOAT16
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from refnet import OPS, Operator
 from specs import SPECS, Spec
 from verify.arithmetic.bounds import value_bound, vjp_bounds
-from verify.arithmetic.formats import FLOAT16, Format
+from verify.arithmetic.formats import Format
 from verify.laws.examples import Example
 
 Values = npt.NDArray[Any]
@@ -83,7 +83,6 @@ class Subject:
             example.inputs,
             example.settings,
             fmt,
-            flush_to_zero=fmt is not FLOAT16,
         )
         value = self.reference(*example.inputs, **example.settings)
         return _decided(bound.deterministic, value, fmt)
@@ -97,7 +96,6 @@ class Subject:
             example.inputs,
             example.settings,
             fmt,
-            flush_to_zero=fmt is not FLOAT16,
         )
         values = self.reference.vjp(example.dy, *example.inputs, **example.settings)
         return tuple(
