@@ -63,6 +63,11 @@ def shifted_softmax(x: Any, *, axis: int = -1) -> Any:
     return exponentials / exponentials.sum(axis=axis, keepdims=True)
 
 
+def unshifted_log_softmax(x: Any, *, axis: int = -1) -> Any:
+    """Each entry less the log-sum-exp of its row: off by the rounding of the largest entry."""
+    return x - np.expand_dims(shifted_logsumexp(x, axis=axis), axis)
+
+
 def shifted_logsumexp(x: Any, *, axis: int = -1) -> Any:
     """Log-sum-exp with the largest entry apart."""
     top = x.max(axis=axis, keepdims=True)
@@ -172,6 +177,11 @@ SPECS = (
                 "TensorFlow",
                 value=lambda x, *, axis=-1: np.exp(shifted_log_softmax(x, axis=axis)),
             ),
+            Form(
+                "exp(x - logsumexp(x)), without a division",
+                "PyTorch (torch.distributions.Categorical)",
+                value=lambda x, *, axis=-1: np.exp(unshifted_log_softmax(x, axis=axis)),
+            ),
         ),
         references=(BLANCHARD, f"{GOODFELLOW}, 6.2.2.3"),
     ),
@@ -194,6 +204,11 @@ SPECS = (
         refusals=(EMPTY_ROW, SCALAR_ROW, NO_SUCH_AXIS),
         forms=(
             Form("logarithm of the sum", "PyTorch, JAX", value=shifted_log_softmax),
+            Form(
+                "x - logsumexp(x)",
+                "PyTorch (torch.distributions.Categorical)",
+                value=unshifted_log_softmax,
+            ),
             Form(
                 "derivative from the output, dy - exp(y) sum(dy)",
                 "PyTorch, JAX",

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from specs.activations import GOODFELLOW, shifted_log_softmax, shifted_softmax
-from specs.maths import exp, log, xlogy
+from specs.activations import GOODFELLOW, shifted_log_softmax, shifted_softmax, unshifted_log_softmax
+from specs.maths import exp, is_positive, log, where, xlogy
 from specs.spec import Case, Domain, Form, Input, Refusal, Setting, Spec, Variant
 
 REDUCTION = (Setting("reduction", ("mean", "sum", "none")),)
@@ -29,8 +29,13 @@ def _reduced(losses: Any, reduction: str) -> Any:
 
 
 def _shared(dy: Any, reduction: str, examples: int) -> Any:
-    """The cotangent of each example's loss, for the forms."""
-    return dy / examples if reduction == "mean" else dy
+    """The cotangent of each example's loss, for the forms: multiplied by 1 / n, which is rounded itself."""
+    return dy * (1.0 / examples) if reduction == "mean" else dy
+
+
+def _log_sigmoid(z: Any) -> Any:
+    """min(z, 0) - log1p(exp(-|z|)), for the forms."""
+    return -np.maximum(-z, 0.0) - np.log1p(np.exp(-np.abs(z)))
 
 
 def _binary_cross_entropy(p: Any, t: Any, *, reduction: str = "mean") -> Any:
@@ -76,6 +81,22 @@ def clipped_to_1e_7(p: Any, t: Any) -> tuple[Any, Any]:
     return np.clip(p, epsilon, 1 - epsilon), t
 
 
+def _clamped(x: Any, y: Any) -> Any:
+    """x * max(log(y), -100)."""
+    logarithm = log(y)
+    return x * where(is_positive(logarithm + 100), logarithm, 0 * logarithm - 100)
+
+
+def _binary_with_clamped_logarithms(p: Any, t: Any, *, reduction: str = "mean") -> Any:
+    return _reduced(-(_clamped(t, p) + _clamped(1 - t, 1 - p)), reduction)
+
+
+CLAMPED_LOGARITHM = Variant(
+    "logarithm-clamped-at-minus-100",
+    "no logarithm is below -100, so a confident wrong answer costs 100",
+    "PyTorch",
+    definition=_binary_with_clamped_logarithms,
+)
 CLIPPING = (
     Variant(
         "clipped-to-epsilon",
@@ -128,7 +149,7 @@ SPECS = (
                 ),
             ),
         ),
-        variants=CLIPPING,
+        variants=(*CLIPPING, CLAMPED_LOGARITHM),
         references=(f"{GOODFELLOW}, 6.2.2.2",),
     ),
     Spec(
@@ -149,14 +170,27 @@ SPECS = (
         ),
         forms=(
             Form(
-                "max(z, 0) - z t + log1p(exp(-|z|))",
-                "TensorFlow, PyTorch",
+                "max(z, 0) - z t + log1p(exp(-|z|)); sigmoid(z) - t",
+                "TensorFlow",
                 value=lambda z, t, *, reduction="mean": _reduced(
                     np.maximum(z, 0.0) - z * t + np.log1p(np.exp(-np.abs(z))), reduction
                 ),
                 vjp=lambda dy, y, z, t, *, reduction="mean": (
                     _shared(dy, reduction, z.size)
                     * (np.where(z < 0, np.exp(-np.abs(z)), 1.0) / (1.0 + np.exp(-np.abs(z))) - t),
+                ),
+            ),
+            Form(
+                "(1 - t) z - log_sigmoid(z)",
+                "PyTorch",
+                value=lambda z, t, *, reduction="mean": _reduced((1.0 - t) * z - _log_sigmoid(z), reduction),
+            ),
+            Form(
+                "the derivative of log_sigmoid(z) as exp(-z - softplus(-z))",
+                "JAX, Optax",
+                vjp=lambda dy, y, z, t, *, reduction="mean": (
+                    _shared(dy, reduction, z.size)
+                    * ((1.0 - t) * np.exp(z - np.logaddexp(z, 0.0)) - t * np.exp(-z - np.logaddexp(-z, 0.0))),
                 ),
             ),
         ),
@@ -181,6 +215,15 @@ SPECS = (
             ),
         ),
         refusals=(Refusal("labels where distributions belong", ([[0.5, 0.5]], [1.0]), BROADCAST),),
+        forms=(
+            Form(
+                "the quotient first, then the share of the example",
+                "hand-written backwards",
+                vjp=lambda dy, y, p, t, *, reduction="mean": (
+                    (-t / p) * np.expand_dims(_shared(dy, reduction, t[..., 0].size), -1),
+                ),
+            ),
+        ),
         variants=CLIPPING,
         references=(f"{GOODFELLOW}, 6.2.2.3",),
     ),
@@ -212,6 +255,17 @@ SPECS = (
                 ),
                 vjp=lambda dy, y, z, t, *, reduction="mean": (
                     np.expand_dims(_shared(dy, reduction, t[..., 0].size), -1) * (shifted_softmax(z) - t),
+                ),
+            ),
+            Form(
+                "minus the sum of t (z - logsumexp(z)); exp(z - logsumexp(z)) - t",
+                "hand-written losses",
+                value=lambda z, t, *, reduction="mean": _reduced(
+                    -(t * unshifted_log_softmax(z)).sum(axis=-1), reduction
+                ),
+                vjp=lambda dy, y, z, t, *, reduction="mean": (
+                    np.expand_dims(_shared(dy, reduction, t[..., 0].size), -1)
+                    * (np.exp(unshifted_log_softmax(z)) - t),
                 ),
             ),
         ),
@@ -253,6 +307,18 @@ SPECS = (
                     * (shifted_softmax(z) - _one_hot(labels, z.shape[-1])),
                 ),
             ),
+            Form(
+                "logsumexp(z) - z at the label; exp(z - logsumexp(z)) - one_hot(label)",
+                "Optax",
+                value=lambda z, labels, *, reduction="mean": _reduced(
+                    -np.take_along_axis(unshifted_log_softmax(z), labels[..., None], axis=-1)[..., 0],
+                    reduction,
+                ),
+                vjp=lambda dy, y, z, labels, *, reduction="mean": (
+                    np.expand_dims(_shared(dy, reduction, labels.size), -1)
+                    * (np.exp(unshifted_log_softmax(z)) - _one_hot(labels, z.shape[-1])),
+                ),
+            ),
         ),
         references=(f"{GOODFELLOW}, 6.2.2.3",),
     ),
@@ -272,6 +338,15 @@ SPECS = (
         refusals=(
             Refusal("a column against a row", ([[1.0], [2.0]], [1.0, 2.0]), BROADCAST),
             Refusal("the mean of nothing", ([], []), "empty"),
+        ),
+        forms=(
+            Form(
+                "2 (p - t), then the share of the example",
+                "PyTorch",
+                vjp=lambda dy, y, p, t, *, reduction="mean": (
+                    (2.0 * (p - t)) * _shared(dy, reduction, p.size),
+                ),
+            ),
         ),
         variants=(Variant("half", "half of the squared difference", "scikit-learn", divisor=2),),
         references=(f"{GOODFELLOW}, 5.1.4",),

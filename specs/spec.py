@@ -116,13 +116,14 @@ class Variant:
     """A legitimate convention other than the reference's: recognised by name, neither failed nor hidden.
 
     The variant computes `definition(*prepare(*inputs)) / divisor`, where `prepare` is exact in the format
-    of its inputs (a clipping, for example).
+    of its inputs (a clipping, for example), and the definition is that of the spec unless it has its own.
     """
 
     name: str
     summary: str
     used_by: str
     prepare: Callable[..., tuple[Any, ...]] | None = None
+    definition: Callable[..., Any] | None = None
     divisor: int = 1
 
 

@@ -56,11 +56,13 @@ class RoundingModel:
     """The largest absolute error of a product or quotient that underflows."""
     statistical: bool
     fmt: Format
+    flushed_below: float = 0.0
+    """Numbers of smaller magnitude may be read, and stored, as 0."""
 
     @classmethod
     def of(cls, fmt: Format, *, statistical: bool, flush_to_zero: bool) -> Self:
         underflow = fmt.smallest_normal if flush_to_zero else fmt.smallest_subnormal
-        return cls(fmt.unit_roundoff, underflow, statistical, fmt)
+        return cls(fmt.unit_roundoff, underflow, statistical, fmt, underflow if flush_to_zero else 0.0)
 
     def constant_error(self, value: Floats) -> Floats:
         """What a constant loses when it is stored: a learning rate of 0.1 is no number of any format."""
@@ -480,7 +482,15 @@ def granted_model(fmt: Format, *, statistical: bool) -> RoundingModel:
 
 
 def in_model(inputs: Sequence[npt.NDArray[Any]], model: RoundingModel) -> list[Any]:
-    return [x if x.dtype.kind in "iu" else Bounded(x.astype(np.float64), 0.0, model) for x in inputs]
+    """Inputs as they are read: exactly, but for subnormal numbers that may be flushed to zero."""
+    return [x if x.dtype.kind in "iu" else carried(x, model) for x in inputs]
+
+
+def carried(x: npt.NDArray[Any], model: RoundingModel) -> Bounded:
+    """One floating input with the error of reading it."""
+    value = x.astype(np.float64)
+    size = np.abs(value)
+    return Bounded(value, np.where(size < model.flushed_below, size, 0.0), model)
 
 
 def cover(result: Bounded, form: Bounded) -> Bounded:
@@ -491,7 +501,10 @@ def cover(result: Bounded, form: Bounded) -> Bounded:
 
 
 def stored(result: Bounded, fmt: Format) -> Bounded:
-    """The last rounding, into a half format."""
+    """A result in memory: a subnormal number may be flushed to zero, a half format rounds once more."""
+    size = np.abs(result.value)
+    flushed = np.where(size < result.model.flushed_below, size, 0.0)
+    result = Bounded(result.value, np.maximum(result.error, flushed), result.model)
     if fmt.precision >= FLOAT32.precision:
         return result
     u = fmt.unit_roundoff
@@ -526,7 +539,7 @@ def _bounded_vjp(
     statistical: bool,
 ) -> tuple[Bounded, ...]:
     model = granted_model(fmt, statistical=statistical)
-    cotangent = Bounded(dy.astype(np.float64), 0.0, model)
+    cotangent = carried(dy, model)
     with np.errstate(all="ignore"):
         _, residuals = op.forward(*in_model(inputs, model), **settings)
         gradients: list[Any] = list(op.backward(residuals, cotangent))

@@ -22,7 +22,7 @@ from refnet.network import forward, mlp, mlp_gradients
 from refnet.optimizers import sgd_step
 from refnet.training import sgd_epoch
 from specs.maths import Series
-from verify.arithmetic.bounds import Bounded, ErrorBound, granted_model, stored
+from verify.arithmetic.bounds import Bounded, ErrorBound, carried, granted_model, stored
 from verify.arithmetic.certified import Kind, certify, certify_vjp, decide
 from verify.arithmetic.formats import Format, Truth
 from verify.conformance.contract import Values
@@ -100,7 +100,7 @@ def expect_network(wanted: NetworkFunction, fmt: Format, trial: Trial) -> list[E
 def _exact_in(fmt: Format, statistical: bool) -> Bounding:
     """What makes an array of the format one that carries a bound, of 0 to begin with."""
     model = granted_model(fmt, statistical=statistical)
-    return lambda x: Bounded(x.astype(np.float64), 0.0, model)
+    return lambda x: carried(x, model)
 
 
 # ------------------------------------------------------------------------------------------------- cases

@@ -194,7 +194,8 @@ def _in_convention(
     if variant is None:
         return inputs, spec.definition
     prepared = variant.prepare(*inputs) if variant.prepare else inputs
-    return prepared, lambda *args, **settings: spec.definition(*args, **settings) / variant.divisor
+    definition = variant.definition or spec.definition
+    return prepared, lambda *args, **settings: definition(*args, **settings) / variant.divisor
 
 
 def _scaled(bound: ErrorBound, variant: Variant | None) -> ErrorBound:

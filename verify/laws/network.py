@@ -18,7 +18,7 @@ import refnet
 from refnet import Operator, relu, sigmoid, softmax
 from refnet.network import HEADS, Head, backward, forward
 from specs import SPECS
-from verify.arithmetic.bounds import Bounded, cover, granted_model
+from verify.arithmetic.bounds import Bounded, carried, cover, granted_model
 from verify.arithmetic.certified import certify
 from verify.arithmetic.formats import FLOAT32, FLOAT64, FORMATS, Format, ulp
 from verify.laws.law import SLACK, Floats, NotApplicable, Values
@@ -168,7 +168,7 @@ def copied(params: Layers) -> Layers:
 def bounded(array: Values, fmt: Format) -> Any:
     """An array with bounds, as what refnet's code takes it for. Typed as anything: it is no NumPy array."""
     model = granted_model(fmt, statistical=False)
-    return Bounded(array.astype(np.float64), 0.0, model)
+    return carried(array, model)
 
 
 def bounded_params(params: Layers, fmt: Format) -> Layers:
