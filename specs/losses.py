@@ -84,7 +84,7 @@ def clipped_to_1e_7(p: Any, t: Any) -> tuple[Any, Any]:
 def _clamped(x: Any, y: Any) -> Any:
     """x * max(log(y), -100)."""
     logarithm = log(y)
-    return x * where(is_positive(logarithm + 100), logarithm, 0 * logarithm - 100)
+    return x * where(is_positive(logarithm + 100), logarithm, -100)
 
 
 def _binary_with_clamped_logarithms(p: Any, t: Any, *, reduction: str = "mean") -> Any:

@@ -214,7 +214,8 @@ def test_ordinals_count_the_numbers_of_a_format(fmt: Format) -> None:
 
 @pytest.mark.parametrize("fmt", FORMATS.values(), ids=FORMATS)
 def test_all_orders_of_magnitude_are_drawn_alike(fmt: Format) -> None:
-    """Sixteen equal shares of the exponents: of 4000 draws a fair share is 250; 100 is 9 deviations off."""
+    """No sixteenth of the exponents gets less than a quarter of its share; of uniform floats, fifteen get
+    nothing. Hypothesis repeats and varies what it has drawn, so the counts spread more than chance alone."""
     drawn: list[float] = []
 
     @settings(SEARCH, max_examples=200)
@@ -225,7 +226,7 @@ def test_all_orders_of_magnitude_are_drawn_alike(fmt: Format) -> None:
     collect()
     exponents = np.frexp(np.array(drawn))[1] - 1
     counts, _ = np.histogram(exponents, bins=16, range=(fmt.emin, fmt.emax + 1))
-    assert counts.min() > 0.4 * len(drawn) / 16
+    assert counts.min() > 0.25 * len(drawn) / 16
 
 
 @pytest.mark.parametrize("fmt", FORMATS.values(), ids=FORMATS)
