@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refnet import OPS
-from specs import SPECS, Spec
+from specs import SPECS, Form, Spec
 from verify.arithmetic.bounds import Bounded, ErrorBound, RoundingModel, in_model, value_bound, vjp_bounds
 from verify.arithmetic.certified import certify, certify_vjp
 from verify.arithmetic.formats import (
+    BFLOAT16,
+    FLOAT16,
     FLOAT32,
     FLOAT64,
     FORMATS,
@@ -72,6 +74,45 @@ def test_the_reference_computes_the_same_on_numbers_with_bounds(spec: Spec) -> N
             plain, _ = OPS[spec.name].forward(*example.inputs, **example.settings)
             carried: Any = OPS[spec.name].forward(*in_model(example.inputs, model), **example.settings)[0]
         assert np.array_equal(np.asarray(plain), carried.value, equal_nan=True)
+
+
+# ------------------------------------------------------------------------------------------ forms of a spec
+
+FORMS = {f"{spec.name}: {form.name}": (spec, form) for spec in SPECS.values() for form in spec.forms}
+
+
+def excess_of_form(spec: Spec, form: Form, fmt: Format) -> float:
+    """The largest error of a form, computed by plain NumPy, as a multiple of the bound of its operator."""
+    op, worst = OPS[spec.name], 0.0
+    for number in range(24):
+        example = draw(spec, fmt, number, seed=2)
+        x, dy, settings = example.inputs, example.dy, example.settings
+        with np.errstate(all="ignore"):
+            if form.value is not None:
+                truth, bound = (
+                    certify(spec.definition, x, fmt, settings),
+                    value_bound(op, spec, x, settings, fmt),
+                )
+                y = np.asarray(form.value(*x, **settings)).astype(fmt.dtype)
+                usable = np.isfinite(y)  # a form may overflow where another does not
+                worst = max(worst, excess(np.where(usable, y, truth.nearest), truth, bound, fmt))
+            if form.vjp is not None:
+                truth = certify_vjp(spec.definition, x, spec.differentiable, dy, fmt, settings)[0]
+                bound = vjp_bounds(op, spec, dy, x, settings, fmt)[0]
+                g = np.asarray(form.vjp(dy, op(*x, **settings), *x, **settings)[0]).astype(fmt.dtype)
+                worst = max(worst, excess(np.where(np.isfinite(g), g, truth.nearest), truth, bound, fmt))
+    return worst
+
+
+@pytest.mark.parametrize("fmt", [FLOAT64, FLOAT32], ids=str)
+@pytest.mark.parametrize("name", FORMS)
+def test_every_form_is_the_same_function_within_its_bound(name: str, fmt: Format) -> None:
+    assert excess_of_form(*FORMS[name], fmt) <= 1.0
+
+
+def test_a_form_of_another_function_is_seen() -> None:
+    twice = Form("sigmoid of 2 x", "nobody", value=lambda x: 1.0 / (1.0 + np.exp(-2.0 * x)))
+    assert excess_of_form(SPECS["sigmoid"], twice, FLOAT64) > 1e6
 
 
 # ------------------------------------------------------------------------------------------ orders of a sum
@@ -229,3 +270,13 @@ def test_a_constant_costs_what_the_format_loses_of_it() -> None:
     assert (x * 0.5).error == 0.0
     assert (x * 0.1).error >= abs(float(np.float32(0.1)) - 0.1)
     assert (x * 0.1).error > (x * float(np.float32(0.1))).error
+
+
+@pytest.mark.parametrize(("fmt", "granted"), [(FLOAT32, True), (BFLOAT16, True), (FLOAT16, False)], ids=str)
+def test_subnormal_numbers_may_be_flushed_except_on_the_way_to_float16(fmt: Format, granted: bool) -> None:
+    spec = SPECS["relu"]
+    x = np.array([3 * fmt.smallest_subnormal, fmt.smallest_normal]).astype(fmt.dtype)
+    bound = value_bound(OPS["relu"], spec, [x], {}, fmt)
+    truth = Truth.exactly(x)
+    assert (excess(np.array([0, x[1]], fmt.dtype), truth, bound, fmt) <= 1.0) is granted
+    assert excess(np.array([x[0], 0], fmt.dtype), truth, bound, fmt) > 1.0
