@@ -239,7 +239,8 @@ def test_the_line_that_replays_a_failure_shows_it_again(candidates: Path) -> Non
     folder = candidates / "a folder"
     folder.mkdir()
     (candidates / "wrong.py").rename(folder / "wrong.py")
-    text = refnet("check", folder / "wrong.py", "--op", "relu", "--level", "smoke").stdout
+    arguments = ("--op", "relu", "--dtype", "float32", "--level", "smoke")
+    text = refnet("check", folder / "wrong.py", *arguments).stdout
     failures = re.findall(r"^(FAIL relu \S+ \S+):.*?^  replay +refnet (.*?)$", text, re.MULTILINE | re.DOTALL)
     assert len(failures) >= 2
     for title, replay in failures:
@@ -410,7 +411,9 @@ def test_a_csv_file_is_trained_on(tmp_path: Path) -> None:
     table.write_text("kind,a,b\n" + "".join(f"{'xy'[k % 2]},{k % 2 + k / 100},{k}\n" for k in range(40)))
     done = refnet("train", "--data", table, "--label", "kind", "--epochs", "1")
     assert done.exit_code == 0
-    assert "network 2-32-1, relu, sigmoid" in done.stdout
+    first, second, *_ = done.stdout.splitlines()
+    assert first == f"{table}: 28 training, 6 validation, 6 test samples"
+    assert second.startswith("network 2-32-1, relu, sigmoid")
     assert refnet("train", "--data", table, "--label", "0", "--epochs", "1").exit_code == 0
 
 

@@ -30,6 +30,7 @@ from verify.reports import (
 )
 from verify.reports.files import ensure_writable, write_whole
 from verify.reports.json_report import plain
+from verify.reports.neighbourhood import decimal, shown_of
 
 SCHEMA = json.loads((Path(verify.reports.__file__).parent / "report.schema.json").read_text(encoding="utf-8"))
 LONG = "softmax_cross_entropy_with_integer_labels"
@@ -91,9 +92,9 @@ REPORT = Report(
 )
 
 
-def printed(report: Report, width: int = 80) -> str:
+def printed(report: Report, width: int = 80, *, full: bool = False) -> str:
     stream = io.StringIO()
-    print_report(report, Console(file=stream, width=width))
+    print_report(report, Console(file=stream, width=width), full=full)
     return stream.getvalue()
 
 
@@ -248,7 +249,7 @@ def test_plain_keeps_every_bit(value: object, expected: object) -> None:
 
 @pytest.mark.parametrize("width", [80, 100])
 def test_console_hides_nothing(width: int) -> None:
-    text = printed(REPORT, width)
+    text = printed(REPORT, width, full=True)
     assert all(
         len(line) <= width for line in text.splitlines() if "replay" not in line and "level ci" not in line
     )
@@ -270,11 +271,12 @@ def test_console_hides_nothing(width: int) -> None:
         "other: less likely",
         "17, seed 7, axis=-1, alpha=inf",
         "y[2, 3]",
-        "0x1.8000000000000p-3 (0.1875)",
-        "nan ulp = inf times the bound; the bound is 1.25e-09",
-        f"x[2, 3] = {(23.1).hex()} (23.1)",
-        "40 more elements of x: --json FILE has them all",
-        "labels[0] = 3",
+        "0x1.8p-3 (0.1875)",
+        "nan ulp = inf times the bound of 1.25e-09",
+        "x (5, 10), labels (2,), mask (0,)",
+        f"x[2, 0:6] = {(20.1).hex()} (20.1)",
+        f"{(23.1).hex()} (23.1)",
+        "labels[:] = 3, 1",
         "mask is empty",
         "scale = -inf",
         "shifting moves the result",
@@ -300,11 +302,175 @@ def test_console_shows_a_ratio_that_is_not_a_number() -> None:
         assert "pass nan" in printed(replace(REPORT, outcomes=tuple(order)))
 
 
-def test_console_shows_the_worst_element_of_a_long_row() -> None:
-    worst = replace(WORST, inputs={"x": [[(0.5).hex()] * 100] * 2}, index=(1, 90))
-    text = printed(replace(REPORT, outcomes=(replace(FAILURE, worst=worst),)))
-    assert "x[1, 90] = 0x1.0000000000000p-1 (0.5)" in text
-    assert "x[0, " not in text
+# ------------------------------------------------------------------------------------- failures in short
+
+MANY = replace(
+    REPORT,
+    outcomes=tuple(
+        replace(FAILURE, op=op, aspect=aspect, dtype=dtype, replay=FAILURE.replay.replace("softmax", op))
+        for op in ("relu", "softmax")
+        for dtype in ("float64", "float32")
+        for aspect in ("contract:pure", "law:shift", "vjp", "value")
+    ),
+)
+
+
+def test_an_operator_is_told_once_in_full_and_its_other_failures_in_a_line_each() -> None:
+    text = printed(MANY, 120)
+    blocks = [line for line in text.splitlines() if line.startswith("FAIL")]
+    assert blocks == [f"FAIL {op} value float64: 3 of 40 cases fail" for op in ("relu", "softmax")]
+    of_relu, _, _ = text.partition(blocks[1])
+    in_short = [line.split() for line in of_relu.splitlines() if line.startswith("  FAIL")]
+    assert [(words[1], words[2:-5][:2]) for words in in_short if words[1] != "value"] == [
+        (aspect, ["f64", "f32"]) for aspect in ("vjp", "contract:pure", "law:shift")
+    ]
+    assert ["value", "f32", "3", "of", "40", "inf", "softmax-no-max-subtraction:"] in [
+        words[1:8] for words in in_short
+    ]
+    assert (
+        "  refnet check some/long/path/to/my_kernels.py --op NAME --dtype NAME --level ci --seed 7\n" in text
+    )
+    assert "--json FILE" in text
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_no_failure_is_hidden_however_many_there_are(width: int) -> None:
+    text = printed(MANY, width)
+    for outcome in MANY.outcomes:
+        _, _, of_op = text.partition(f"FAIL {outcome.op} ")
+        assert outcome.aspect in of_op.partition("\nFAIL")[0]
+    lines = (line for line in text.splitlines() if "refnet check" not in line and "level ci" not in line)
+    assert max(map(len, lines)) <= width
+
+
+def test_one_operator_in_one_dtype_is_told_in_full() -> None:
+    those = tuple(o for o in MANY.outcomes if (o.op, o.dtype) == ("softmax", "float32"))
+    for text in (printed(replace(MANY, outcomes=those)), printed(replace(MANY, outcomes=those), full=True)):
+        assert text.count("\n  replay") == len(those)
+        assert text.count("\n  expected") == len(those)
+        assert "NAME" not in text
+    assert printed(MANY, full=True).count("\n  expected") == len(MANY.outcomes)
+
+
+def test_what_fails_comes_before_what_is_suspect_and_what_shows_most_before_the_rest() -> None:
+    suspect = replace(FAILURE, verdict=Verdict.SUSPECT, aspect="value")
+    law = replace(FAILURE, aspect="law:shift", worst=None)
+    special = replace(FAILURE, aspect="contract:special-values")
+    text = printed(replace(REPORT, outcomes=(suspect, law, special, replace(law, dtype="float64"))))
+    _, _, failures = text.partition("\n\nFAIL ")
+    assert failures.startswith("softmax contract:special-values float32")
+    assert failures.index("law:shift") < failures.index("suspect value")
+
+
+# ------------------------------------------------------------------------------------- inputs of a failure
+
+
+def arrays(**shapes: tuple[int, ...]) -> dict[str, object]:
+    """Arrays in which every element encodes its own index: [2, 3] is 23."""
+    return {
+        name: np.array([sum(k * 10.0**p for p, k in enumerate(i[::-1])) for i in np.ndindex(s)]).reshape(s)
+        for name, s in shapes.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("op", "output", "index", "settings", "inputs", "shown"),
+    [
+        ("relu", "y", (2, 3), {}, arrays(x=(4, 5)), ["x[2, 3]"]),
+        ("relu", "dx", (2, 3), {}, arrays(dy=(4, 5), x=(4, 5)), ["dy[2, 3]", "x[2, 3]"]),
+        ("softmax", "y", (2, 3), {"axis": -1}, arrays(x=(4, 5)), ["x[2, :]"]),
+        ("softmax", "y", (2, 3), {"axis": 0}, arrays(x=(4, 5)), ["x[:, 3]"]),
+        ("softmax", "dx", (2, 3), {"axis": 0}, arrays(dy=(4, 5), x=(4, 5)), ["dy[:, 3]", "x[:, 3]"]),
+        ("logsumexp", "y", (1, 3), {"axis": 0}, arrays(x=(4, 2, 5)), ["x[:, 1, 3]"]),
+        ("logsumexp", "dx", (2, 3), {"axis": 0}, arrays(dy=(5,), x=(4, 5)), ["dy[3]", "x[:, 3]"]),
+        ("softmax", "y", (1, 90), {"axis": -1}, arrays(x=(2, 100)), ["x[1, 87:93]"]),
+        ("softmax", "y", (1, 99), {"axis": -1}, arrays(x=(2, 100)), ["x[1, 94:100]"]),
+        ("linear", "y", (1, 2), {}, arrays(x=(2, 4), w=(4, 3), b=(3,)), ["x[1, :]", "w[:, 2]", "b[:]"]),
+        (
+            "linear",
+            "dw",
+            (3, 2),
+            {},
+            arrays(dy=(2, 3), x=(2, 4), w=(4, 3), b=(3,)),
+            ["dy[:, 2]", "x[:, 3]", "w[3, :]", "b[:]"],
+        ),
+        ("mse", "y", (), {"reduction": "mean"}, arrays(p=(2, 3), t=(2, 3)), [*"pt"]),
+        (
+            "categorical_cross_entropy",
+            "dp",
+            (1, 2),
+            {"reduction": "mean"},
+            arrays(dy=(), p=(2, 3), t=(2, 3)),
+            ["dy", "p[1, :]", "t[1, :]"],
+        ),
+        (
+            "softmax_cross_entropy_with_integer_labels",
+            "y",
+            (1,),
+            {"reduction": "none"},
+            arrays(z=(2, 3), labels=(2,)),
+            ["z[1, :]", "labels[1]"],
+        ),
+    ],
+)
+def test_the_inputs_of_the_worst_element_are_shown(
+    op: str,
+    output: str,
+    index: tuple[int, ...],
+    settings: dict[str, str | int | float | bool],
+    inputs: dict[str, object],
+    shown: list[str],
+) -> None:
+    worst = replace(WORST, output=output, index=index, settings=settings, inputs=inputs)
+    lines = list(shown_of(op, "float64", worst))
+    if shown == [*"pt"]:
+        shown = [f"{name}[{row}, :]" for name in shown for row in (0, 1)]
+    assert [line.name for line in lines] == shown
+    for line in lines:  # the elements are those that the name says
+        whole, _, place = line.name.partition("[")
+        array = np.asarray(inputs[whole])
+        expected = eval(f"array[{place}") if place else array
+        got = [float.fromhex(text.partition(" ")[0]) for text in line.elements]
+        assert got == np.ravel(expected).tolist()
+
+
+@pytest.mark.parametrize(
+    ("output", "index", "shown"),
+    [
+        ("w0", (1, 1), ["params[0][0][1, :]", "x[0, :]", "x[1, :]", "labels[:]"]),
+        ("db1", (1,), ["params[1][1][:]", "x[0, :]", "x[1, :]", "labels[:]"]),
+        ("dw1", (2, 0), ["params[1][0][2, :]", "x[0, :]", "x[1, :]", "labels[:]"]),
+        ("z", (1, 0), ["params[1][0][:, 0]", "params[1][1][0]", "x[1, :]"]),
+    ],
+)
+def test_the_parameters_of_the_worst_element_are_shown(
+    output: str, index: tuple[int, ...], shown: list[str]
+) -> None:
+    params = [(np.ones((3, 4)), np.ones(4)), (np.ones((4, 2)), np.ones(2))]
+    inputs = {"params": params, "x": np.ones((2, 3)), "labels": np.array([0, 1])}
+    worst = replace(WORST, output=output, index=index, settings={}, inputs=inputs)
+    assert [line.name for line in shown_of("mlp", "float32", worst)] == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "expected"),
+    [
+        (0.1, "float64", "0x1.999999999999ap-4 (0.1)"),
+        (float(np.float32(0.1)), "float32", "0x1.99999ap-4 (0.1)"),
+        (float(ml_dtypes.bfloat16(0.1)), "bfloat16", "0x1.9ap-4 (0.100098)"),
+        (0.1, "float32", "0x1.999999999999ap-4 (0.1)"),
+        (-0.0, "float16", "-0x0p+0 (-0.0)"),
+        (16.0, "float8", "0x1p+4 (16.0)"),
+        (math.nan, "float32", "nan"),
+    ],
+)
+def test_a_number_is_shown_with_all_its_digits_and_no_more(value: float, dtype: str, expected: str) -> None:
+    assert decimal(value.hex(), dtype) == expected
+
+
+def test_what_is_left_out_of_a_long_input_is_counted() -> None:
+    worst = replace(WORST, inputs={"x": np.ones((2, 100))}, index=(1, 90), settings={"axis": -1})
+    assert "... 94 more (--json FILE)" in printed(replace(REPORT, outcomes=(replace(FAILURE, worst=worst),)))
 
 
 def test_console_names_the_aspects_that_share_a_column() -> None:

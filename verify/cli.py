@@ -132,7 +132,7 @@ def _unwritten(path: Path | None, error: OSError) -> NoReturn:
     _fail(f"{path} cannot be written: {error.strerror or error}", NOT_DONE)
 
 
-def _deliver(report: Report, json: Path | None, *, strict: bool) -> NoReturn:
+def _deliver(report: Report, json: Path | None, *, strict: bool, full: bool) -> NoReturn:
     """Write the file first, which a closed pipe cannot take away; then print, then the verdict."""
     from verify.reports import print_report, write_json
 
@@ -141,7 +141,7 @@ def _deliver(report: Report, json: Path | None, *, strict: bool) -> NoReturn:
             write_json(report, json)
     except OSError as error:
         _unwritten(json, error)
-    print_report(report, _Output())
+    print_report(report, _Output(), full=full)
     raise typer.Exit(report.exit_code(strict=strict))
 
 
@@ -230,7 +230,7 @@ def check(
         _fail(error, WRONG_USAGE)
     except TargetError as error:
         _fail(error, NOT_DONE)
-    _deliver(report, json, strict=strict)
+    _deliver(report, json, strict=strict, full=case is not None)
 
 
 @app.command()
@@ -256,7 +256,7 @@ def selfcheck(
             report = examine(ops=op, level=level.value, seed=seed, progress=begin)
     except UsageError as error:
         _fail(error, WRONG_USAGE)
-    _deliver(report, json, strict=strict)
+    _deliver(report, json, strict=strict, full=True)
 
 
 @app.command()

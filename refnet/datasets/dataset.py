@@ -20,4 +20,5 @@ class Dataset(NamedTuple):
     common_unit: bool
     """Whether all features have one unit (pixels, centimetres): `standardise` may then scale them alike."""
     licence: str
+    """Of the data that ship; empty for a file of one's own."""
     source: str

@@ -78,7 +78,7 @@ def load_csv(
         feature_names=tuple(feature_names[:column] + feature_names[column + 1 :]),
         class_names=class_names,
         common_unit=False,
-        licence="that of the file",
+        licence="",
         source=os.fspath(path),
     )
 

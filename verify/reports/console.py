@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from math import inf
 from typing import TypeVar
 
 from rich import box
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from verify.reports.json_report import plain
-from verify.reports.record import Outcome, Report, Verdict, Worst
+from verify.reports.neighbourhood import Shown, decimal, element, shapes_of, shown_of
+from verify.reports.record import Outcome, Report, Verdict
 
 COLUMNS = ("value", "vjp", "certified", "symbolic", "numerical", "bounds", "law", "contract")
 """The aspects in the order of the table; what others there are comes after them."""
@@ -42,23 +43,29 @@ WORDS = {
 }
 """How a verdict is written, from the one to read first to the one to read last."""
 
-ROW, ELEMENTS = 8, 24
-"""An input of more elements than ROW is shown only in the row of the worst element, and no input in more
-than ELEMENTS; a failure says how many it leaves to the JSON report."""
+FIRST = ("value", "vjp", "step", "epoch")
+"""The aspects that show most, in this order: what of an operator fails first is told in full."""
 
-HEX = re.compile(r"-?0x[0-9a-f.]+p[+-]\d+")
+LABEL = 12
+"""The column at which the details of a failure begin."""
+
+SHORTEST = 16
+"""The characters of a reason that tell anything."""
+
+COUNT = re.compile(r"\d+ of \d+ elements of (\w+) are beyond what any rounding explains")
 
 Key = TypeVar("Key", bound=Hashable)
 
 
-def print_report(report: Report, console: Console) -> None:
-    """Print the table of verdicts, a block for each failure, what was not decided, and the counts."""
+def print_report(report: Report, console: Console, *, full: bool = False) -> None:
+    """Print the table of verdicts, the failures, what was not decided, and the counts.
+
+    Of the failures of an operator the one that shows most is told in full, and each of the others in a line;
+    `full` tells all in full, as does a report on one operator in one dtype.
+    """
     if report.outcomes:
         _print_table(report, console)
-    for verdict in (Verdict.FAIL, Verdict.SUSPECT):
-        for outcome in report.outcomes:
-            if outcome.verdict is verdict:
-                _print_outcome(outcome, report.seed, console)
+    _print_failures(report, console, full=full or len({(o.op, o.dtype) for o in report.outcomes}) == 1)
     _print_variants(report.outcomes, console)
     _print_reasons("inconclusive: the oracle cannot decide", Verdict.INCONCLUSIVE, report.outcomes, console)
     _print_reasons("not run", Verdict.NOT_RUN, report.outcomes, console)
@@ -70,10 +77,12 @@ def print_report(report: Report, console: Console) -> None:
     _print_summary(report, console)
 
 
-def _print(console: Console, text: Text, indent: int = 0) -> None:
+def _print(console: Console, text: Text, indent: int = 0, label: str = "") -> None:
     """Print text as it is: brackets are no markup, long words are folded, nothing is cut."""
-    text.overflow = "fold"
-    console.print(Padding(text, (0, 0, 0, indent), expand=False), highlight=False)
+    for line in text.wrap(console, console.width - max(indent, len(label)), overflow="fold"):
+        line.rstrip()
+        console.print(Text.assemble((label or " " * indent, "dim"), line), highlight=False)
+        label = " " * len(label)
 
 
 def _print_summary(report: Report, console: Console) -> None:
@@ -214,6 +223,87 @@ def _cell(outcomes: Sequence[Outcome], dtypes: Sequence[str], *, brief: bool) ->
     return Text("\n").join(lines)
 
 
+# ---------------------------------------------------------------------------------------------- failures
+
+
+def _print_failures(report: Report, console: Console, *, full: bool) -> None:
+    """An operator after the other, its failures before what is suspect."""
+    troubled = [o for o in report.outcomes if o.verdict in (Verdict.FAIL, Verdict.SUSPECT)]
+    in_short: list[Outcome] = []
+    for those in _groups(troubled, lambda o: o.op).values():
+        first, *others = sorted(those, key=_shows_most)
+        _print_outcome(first, report.seed, console)
+        if full:
+            for outcome in others:
+                console.print()
+                _print_outcome(outcome, report.seed, console)
+        elif others:
+            _print_in_short(others, console)
+            in_short += others
+        console.print()
+    if in_short:
+        _print_hint(in_short[0], console)
+
+
+def _shows_most(outcome: Outcome) -> tuple[bool, int, bool]:
+    rank = FIRST.index(outcome.aspect) if outcome.aspect in FIRST else len(FIRST)
+    return outcome.verdict is not Verdict.FAIL, rank, rank == len(FIRST) and outcome.worst is None
+
+
+def _print_hint(outcome: Outcome, console: Console) -> None:
+    """How to see the whole of what is told in a line, with the report's own line to replay it."""
+    how = "A failure in one line is told in full by a check of its operator in its dtype alone"
+    replay = re.sub(r" --case \d+", "", outcome.replay)
+    for option, value in (("--op", outcome.op), ("--dtype", outcome.dtype)):
+        replay = replay.replace(f"{option} {value} ", f"{option} NAME ")
+    if "--dtype NAME" in replay:
+        _print(console, Text(f"{how}; --json FILE has every detail of all.", "dim"))
+        console.print(Text(f"  {replay}", "dim"), highlight=False, soft_wrap=True)  # to be copied
+    else:
+        _print(console, Text(f"{how}.", "dim"))
+    console.print()
+
+
+def _print_in_short(outcomes: Sequence[Outcome], console: Console) -> None:
+    """A line for each failure, dtypes in which it is the same together, cut where the terminal ends."""
+    rows = []
+    of_aspect = _groups(outcomes, lambda o: (o.verdict, o.aspect)).values()
+    alike = (_groups(those, lambda o: (_count(o), _in_short(o))).values() for those in of_aspect)
+    for those in chain.from_iterable(alike):
+        ratios = [outcome.ratio for outcome in those if outcome.ratio is not None]
+        dtypes = _names(_unique(outcome.dtype for outcome in those))
+        error = f"{_largest(ratios):.2g}" if ratios else ""
+        rows.append((those[0], (those[0].aspect, dtypes, _count(those[0]), error)))
+    widths = [max(map(len, column)) for column in zip(*(cells for _, cells in rows), strict=True)]
+    for outcome, cells in rows:
+        word, style = WORDS[outcome.verdict]
+        padded = [f"{cell:{width}}  " for cell, width in zip(cells, widths, strict=True) if width]
+        line = Text.assemble("  ", (word, style), " ", (padded[0], "bold"), *padded[1:])
+        text = Text(_in_short(outcome))
+        if console.width - len(line) < SHORTEST:  # a line of its own, rather than none
+            line.rstrip()
+            _print(console, line)
+            line = Text("    ")
+        text.truncate(console.width - len(line), overflow="ellipsis")
+        console.print(line + text, highlight=False, soft_wrap=True)
+
+
+def _count(outcome: Outcome) -> str:
+    if outcome.verdict is not Verdict.FAIL:
+        return f"{outcome.cases} cases"
+    return f"{outcome.failing_cases} of {outcome.cases}"
+
+
+def _in_short(outcome: Outcome) -> str:
+    """The diagnosis if there is one, else the reason: what a law says; of which array, and not of how many of
+    its elements."""
+    named = "; ".join(f"{diagnosis.mistake}: {diagnosis.summary}" for diagnosis in outcome.diagnosis)
+    reason = " ".join(outcome.reason.split())
+    if outcome.aspect.startswith("law:"):
+        reason, _, _ = reason.partition(": ")
+    return named or COUNT.sub(r"\1 is beyond what any rounding explains", reason)
+
+
 def _print_outcome(outcome: Outcome, seed: int, console: Console) -> None:
     word, style = WORDS[outcome.verdict]
     title = Text.assemble((word, style), (f" {outcome.op} {outcome.aspect} {outcome.dtype}", "bold"))
@@ -222,81 +312,66 @@ def _print_outcome(outcome: Outcome, seed: int, console: Console) -> None:
     else:
         title.append(f": {outcome.cases} cases")
     _print(console, title)
-    for name, value in _lines(outcome, seed):
-        table = Table.grid(padding=(0, 1))
-        table.add_column(width=9, no_wrap=True)
-        table.add_column(overflow="fold")
-        table.add_row(Text(name, "dim"), Text(value, overflow="fold"))
-        console.print(Padding(table, (0, 0, 0, 2), expand=False), highlight=False)
+    for name, value in _lines(outcome, seed, console.width - LABEL):
+        _print(console, Text(value), label=f"  {name:{LABEL - 2}}")
     if outcome.replay:
         # Not wrapped, so that it can be copied.
         console.print(
             Text.assemble("  ", ("replay    ", "dim"), outcome.replay), highlight=False, soft_wrap=True
         )
-    console.print()
 
 
-def _lines(outcome: Outcome, seed: int) -> Iterator[tuple[str, str]]:
+def _lines(outcome: Outcome, seed: int, width: int) -> Iterator[tuple[str, str]]:
     if outcome.reason:
         yield "reason", outcome.reason
     for diagnosis in outcome.diagnosis:
         yield "diagnosis", f"{diagnosis.mistake}: {diagnosis.summary}"
     worst = outcome.worst
     if worst is None:
-        yield "seed", str(seed)
         if outcome.ulp is not None or outcome.ratio is not None:
             yield "error", _error(outcome)
+        if not outcome.replay:
+            yield "seed", str(seed)
         return
     settings = "".join(f", {name}={value}" for name, value in worst.settings.items())
-    yield "case", f"{worst.case}, seed {seed}{settings}"
-    yield "worst", _element(worst.output, worst.index)
-    yield "expected", _decimal(worst.expected)
-    yield "got", _decimal(worst.got)
-    yield "error", f"{_error(outcome)}; the bound is {worst.bound:.3g}"
-    for name, value in worst.inputs.items():
-        yield "input", _input(name, value, worst)
+    shapes = shapes_of(worst)
+    yield "case", f"{worst.case}, seed {seed}{settings}{'; ' if shapes else ''}{shapes}"
+    yield "worst", f"{element(worst.output, worst.index)}: {_error(outcome)}"
+    yield "expected", decimal(worst.expected, outcome.dtype)
+    yield "got", decimal(worst.got, outcome.dtype)
+    for k, shown in enumerate(shown_of(outcome.op, outcome.dtype, worst)):
+        yield "" if k else "inputs", _packed(shown, width)
     if outcome.variant:
         yield "variant", outcome.variant
 
 
 def _error(outcome: Outcome) -> str:
-    ulp = "" if outcome.ulp is None else f"{outcome.ulp:.3g} ulp"
-    ratio = "" if outcome.ratio is None else f"{outcome.ratio:.3g} times the bound"
-    return " = ".join(filter(None, (ulp, ratio))) or "not measured"
+    """The error, and the bound in the same unit: below half an ulp no result can be asked to be."""
+    if outcome.ratio is None:
+        return "not measured" if outcome.ulp is None else f"{outcome.ulp:.3g} ulp"
+    times = f"{outcome.ratio:.3g} times the bound"
+    if outcome.ulp is None:
+        return times
+    error = f"{outcome.ulp:.3g} ulp = {times}"
+    if 0.0 < outcome.ratio < inf and outcome.ulp < inf:
+        return f"{error} of {outcome.ulp / outcome.ratio:.3g} ulp"
+    return error if outcome.worst is None else f"{error} of {outcome.worst.bound:.3g}"
 
 
-def _input(name: str, value: object, worst: Worst) -> str:
-    """The elements of an input, each in hex and decimal: the row of the worst element if there is one."""
-    elements = list(_elements(plain(value)))
-    row = worst.index[:-1] if len(worst.index) > 1 else worst.index
-    of_row = [element for element in elements if row and element[0][: len(row)] == row]
-    candidates = of_row if len(elements) > ROW and of_row else elements
-    worst_at = next((k for k, (index, _) in enumerate(candidates) if index == worst.index), 0)
-    start = max(0, worst_at - ELEMENTS // 2)
-    shown = candidates[start : start + ELEMENTS]
-    lines = [f"{_element(name, index)} = {leaf}" for index, leaf in shown]
-    if len(shown) < len(elements):
-        lines.append(f"... {len(elements) - len(shown)} more elements of {name}: --json FILE has them all")
-    return "\n".join(lines) if elements else f"{name} is empty"
+def _packed(shown: Shown, width: int) -> str:
+    """A line of an input in lines of the terminal, broken between elements only."""
+    lines = [f"{shown.name} = " if shown.elements else shown.name]
+    for k, text in enumerate(shown.elements):
+        comma = ", " if k + 1 < len(shown.elements) or shown.left_out else ""
+        if k and len(lines[-1] + text + comma.rstrip()) > width:
+            lines.append("  ")
+        lines[-1] += text + comma
+    if shown.left_out:
+        lines.append(f"  ... {shown.left_out} more (--json FILE)")
+    return "\n".join(line.rstrip() for line in lines)
 
 
-def _elements(value: object, index: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], str]]:
-    if isinstance(value, list):
-        for k, item in enumerate(value):
-            yield from _elements(item, (*index, k))
-    else:
-        yield index, _decimal(value) if isinstance(value, str) else str(value)
-
-
-def _decimal(value: str) -> str:
-    """A hexadecimal float with its decimal value; anything else as it is."""
-    if not HEX.fullmatch(value):
-        return value
-    return f"{value} ({float.fromhex(value)!r})"
-
-
-def _element(name: str, index: tuple[int, ...]) -> str:
-    return f"{name}[{', '.join(map(str, index))}]" if index else name
+# ------------------------------------------------------------------------------------- what is no failure
 
 
 def _print_variants(outcomes: Sequence[Outcome], console: Console) -> None:

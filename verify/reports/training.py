@@ -17,10 +17,12 @@ def heading(dataset: Dataset, sets: Split, network: Network, settings: str) -> s
     """What is trained on what, and the head of the table that `epoch_row` continues."""
     sizes = network.sizes
     parameters = sum((k + 1) * m for k, m in pairwise(sizes))
+    origin = f"{dataset.source} ({dataset.licence})\n" if dataset.licence else ""
+    named = dataset.name if dataset.licence else dataset.source
     counts = (f"{len(part.labels)} {name}" for name, part in zip(sets._fields, sets, strict=True))
     return (
-        f"{dataset.name}: {', '.join(counts)} samples\n"
-        f"{dataset.source} ({dataset.licence})\n"
+        f"{named}: {', '.join(counts)} samples\n"
+        f"{origin}"
         f"network {'-'.join(map(str, sizes))}, {network.activation.name}, {network.head}: "
         f"{parameters} parameters\n"
         f"{settings}\n\n"
