@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 from dataclasses import replace
 
@@ -9,9 +10,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+import refnet
 from specs import SPECS, Case
+from specs.network import NETWORK_SPECS
 from verify.arithmetic.formats import FLOAT32, FORMATS
 from verify.arithmetic.formulas import formula_of
+from verify.conformance.network import NETWORK_FUNCTIONS
 from verify.laws.laws import laws_of
 from verify.reports.sheet import UnknownOperator, print_index, print_sheet
 
@@ -48,7 +52,7 @@ def test_the_sheet_says_everything(name: str) -> None:
     assert [item for item in expected if item not in text] == []
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", [*SPECS, *NETWORK_SPECS])
 def test_the_sheet_fits_a_terminal(name: str) -> None:
     text = printed(name)
     assert max(map(len, text.splitlines())) <= 80
@@ -112,6 +116,42 @@ def test_the_index_names_every_operator() -> None:
     for spec in SPECS.values():
         assert spec.summary in text
         assert spec.signature in text
+    for network in NETWORK_SPECS.values():
+        assert f"{network.name} a network {network.summary}" in text
+
+
+@pytest.mark.parametrize("name", NETWORK_SPECS)
+def test_the_sheet_of_a_network_function_says_everything(name: str) -> None:
+    spec, text = NETWORK_SPECS[name], words(printed(name, width=1000))
+    expected = [spec.call, spec.summary, spec.returns, spec.certified, "3-4-4-2"]
+    expected += [*map(words, spec.equations), *(f"{n} {what}" for n, what in spec.arguments.items())]
+    assert [item for item in expected if item not in text] == []
+    assert ("learning_rate 0.125" in text) == (name == "sgd_epoch")
+
+
+def test_every_function_of_the_contract_has_a_sheet() -> None:
+    assert list(NETWORK_SPECS) == list(NETWORK_FUNCTIONS)
+
+
+@pytest.mark.parametrize("name", NETWORK_SPECS)
+def test_a_network_function_is_specified_as_it_is_called(name: str) -> None:
+    """What the contract asks for is what refnet's own function cannot do without."""
+    spec, parameters = NETWORK_SPECS[name], inspect.signature(getattr(refnet, name)).parameters.values()
+    required = [p for p in parameters if p.default is inspect.Parameter.empty]
+    assert list(spec.arguments) == [p.name for p in required]
+    written = [p.name for p in required if p.kind is not p.KEYWORD_ONLY]
+    keywords = [p.name for p in required if p.kind is p.KEYWORD_ONLY]
+    assert spec.call == f"{name}({', '.join([*written, *(['*', *keywords] if keywords else [])])})"
+    assert spec.certified.startswith(f"{NETWORK_FUNCTIONS[name].aspect}: ")
+
+
+def test_the_equations_of_the_gradients_are_those_of_refnet() -> None:
+    """relu'(0) = 0, and the mean over the samples, on numbers that are exact."""
+    params = [(np.zeros((1, 2)), np.zeros(2)), (np.zeros((2, 2)), np.zeros(2))]
+    (dw, db), (_, db_last) = refnet.mlp_gradients(params, np.ones((2, 1)), np.array([0, 0]))
+    assert not dw.any()
+    assert not db.any()
+    assert db_last.tolist() == [-0.5, 0.5]
 
 
 def test_an_unknown_operator_is_met_with_the_nearest() -> None:

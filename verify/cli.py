@@ -261,9 +261,13 @@ def selfcheck(
 
 @app.command()
 def show(
-    op: Annotated[str | None, typer.Argument(metavar="OP", help="An operator. None: a table of all.")] = None,
+    op: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="An operator or a function of a network. None: a table of all."),
+    ] = None,
 ) -> None:
-    """Print the spec sheet of an operator: definition, derivative, laws, conventions, error bound.
+    """Print the spec sheet of an operator: definition, derivative, laws, conventions, error bound; or that of
+    a function of a network: equations, shapes, what is certified.
 
     Exit codes: 0; 2 no such operator.
     """

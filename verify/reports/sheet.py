@@ -1,4 +1,5 @@
-"""The spec sheet of an operator, for a reader at a terminal: everything that its specification says."""
+"""The spec sheet of an operator, or of a function of a network, for a reader at a terminal: everything that
+its specification says."""
 
 from __future__ import annotations
 
@@ -17,9 +18,12 @@ from rich.text import Text
 
 from refnet import OPS
 from specs import SPECS, Input, Setting, Spec
+from specs.network import NETWORK_SPECS, NetworkSpec
 from verify.arithmetic.bounds import LAMBDA, ErrorBound, value_bound, vjp_bounds
 from verify.arithmetic.formats import FORMATS, Format, ulp
 from verify.arithmetic.formulas import formula_of
+from verify.conformance.network import BATCHES, LEARNING_RATES
+from verify.conformance.network import SIZES as NETWORK_SIZES
 from verify.laws.examples import Example, Shape, make_example
 from verify.laws.laws import laws_of
 from verify.reports.console import broken_name
@@ -36,36 +40,45 @@ class UnknownOperator(LookupError):
     """There is no operator of this name; the message has the nearest ones."""
 
     def __init__(self, name: str) -> None:
-        near = difflib.get_close_matches(name, SPECS, n=3, cutoff=0.5)
-        hint = f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(SPECS)}."
+        known = [*SPECS, *NETWORK_SPECS]
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(known)}."
         super().__init__(f"{name}: no such operator. {hint}")
 
 
 def print_index(console: Console) -> None:
-    """Print a row for each operator."""
+    """Print a row for each operator and each function of a network."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("operator", no_wrap=True)
     table.add_column("signature", no_wrap=True)
     table.add_column("what it is", overflow="fold")
     for spec in SPECS.values():
         table.add_row(Text(broken_name(spec.name)), Text(spec.signature), Text(spec.summary))
+    for network in NETWORK_SPECS.values():
+        table.add_row(Text(network.name), Text("a network"), Text(network.summary))
     console.print(table, highlight=False)
     console.print()
-    console.print(Text("refnet show OPERATOR prints its spec sheet.", "dim"), highlight=False)
+    console.print(Text("refnet show NAME prints the spec sheet.", "dim"), highlight=False)
 
 
 def print_sheet(name: str, console: Console) -> None:
-    """Print everything that is specified about one operator.
+    """Print everything that is specified about one operator, or one function of a network.
 
     Raises:
         UnknownOperator: there is no operator of this name.
     """
-    if name not in SPECS:
+    if name in SPECS:
+        spec = SPECS[name]
+        call, summary = _call(spec), spec.summary
+        sections = _sections(spec, unicode=console.encoding.startswith("utf"))
+    elif name in NETWORK_SPECS:
+        network = NETWORK_SPECS[name]
+        call, summary, sections = network.call, network.summary, _sections_of_network(network)
+    else:
         raise UnknownOperator(name)
-    spec = SPECS[name]
-    console.print(Text(_call(spec), "bold"), highlight=False)
-    console.print(Text(spec.summary), highlight=False)
-    for title, body in _sections(spec, unicode=console.encoding.startswith("utf")):
+    console.print(Text(call, "bold"), highlight=False)
+    console.print(Text(summary), highlight=False)
+    for title, body in sections:
         console.print()
         console.print(Text(title, "bold"), highlight=False)
         for part in body:
@@ -110,6 +123,20 @@ def _sections(spec: Spec, *, unicode: bool) -> Iterator[tuple[str, Sequence[Rend
     yield "error bound", _bounds(spec)
     if spec.references:
         yield "references", [Text(reference) for reference in spec.references]
+
+
+def _sections_of_network(spec: NetworkSpec) -> Iterator[tuple[str, Sequence[RenderableType]]]:
+    yield "arguments", [_grid(list(spec.arguments.items()))]
+    yield "returns", [Text(spec.returns)]
+    yield "equations", _equations(*spec.equations)
+    yield "certified", [Text(spec.certified)]
+    rows = [
+        ("layers", ", ".join("-".join(map(str, sizes)) for sizes in NETWORK_SIZES)),
+        ("samples", ", ".join(map(str, BATCHES))),
+    ]
+    if "learning_rate" in spec.arguments:
+        rows.append(("learning_rate", ", ".join(map(str, LEARNING_RATES))))
+    yield "checked with", [_grid(rows)]
 
 
 # -------------------------------------------------------------------------------------------- what it is
