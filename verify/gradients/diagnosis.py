@@ -32,10 +32,17 @@ def diagnose(
 
 
 def explain_shape(claimed: Floats, shape: tuple[int, ...], numerical: Floats | None) -> tuple[str, ...]:
-    """Why a gradient may have the wrong shape: transposed, or not summed over broadcast axes."""
-    found = []
+    """Why a gradient may have the wrong shape: transposed, axes of length 1, or a sum that is missing.
+
+    Where only axes of length 1 differ nothing is left to be summed, and so no sum can be missing.
+    """
     if claimed.ndim == 2 and claimed.shape[::-1] == shape:
-        found.append("transposed")
+        return ("transposed",)
+    surplus = claimed.ndim - len(shape)
+    if surplus and [n for n in claimed.shape if n != 1] == [n for n in shape if n != 1]:
+        axes = "an axis" if abs(surplus) == 1 else f"{abs(surplus)} axes"
+        return (f"{axes} of length 1 too {'many' if surplus > 0 else 'few'}",)
+    found = []
     for axes in _subsets(claimed.ndim):
         for name, reduce in (("sum", np.sum), ("mean", np.mean)):
             for keepdims in (False, True):

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 import refnet
-from verify.mistakes.mistake import Mistake
+from verify.mistakes.mistake import EPSILONS, Mistake
 
 GRADIENT = ("vjp", "symbolic", "numerical")
+SWAP = (*GRADIENT, "vjp-additive", "vjp-homogeneous")
+SWAPPED = "the incoming gradient and the input are in each other's place"
 
 
 def _relu_hides_nan(x: Any) -> Any:
@@ -49,6 +51,19 @@ def _in_memory_order(x: Any) -> Any:
 
 def _sigmoid_of_memory(x: Any) -> Any:
     return refnet.sigmoid(_in_memory_order(x))
+
+
+def _sigmoid_clipped(x: Any, *, epsilon: float = 1e-7) -> Any:
+    return np.clip(refnet.sigmoid(x), x.dtype.type(epsilon), x.dtype.type(1 - epsilon))
+
+
+def _sigmoid_output_squared(dy: Any, x: Any) -> Any:
+    y = refnet.sigmoid(x)
+    return (dy * y * y,)
+
+
+def _sigmoid_swapped(dy: Any, x: Any) -> Any:
+    return refnet.sigmoid.vjp(x, dy)
 
 
 def _sigmoid_squares(dy: Any, x: Any) -> Any:
@@ -95,6 +110,18 @@ def _tanh_cancels(x: Any) -> Any:
 
 def _tanh_without_square(dy: Any, x: Any) -> Any:
     return (dy * (1 - np.abs(np.tanh(x))),)
+
+
+def _tanh_of_argument(dy: Any, x: Any) -> Any:
+    return (dy * (1 - x * x),)
+
+
+def _tanh_swapped(dy: Any, x: Any) -> Any:
+    return refnet.tanh.vjp(x, dy)
+
+
+def _relu_swapped(dy: Any, x: Any) -> Any:
+    return refnet.relu.vjp(x, dy)
 
 
 def _identity_modifies(x: Any) -> Any:
@@ -217,6 +244,7 @@ MISTAKES = (
         vjp=_relu_passes_all,
         source="iamtrask/Grokking-Deep-Learning#13",
     ),
+    Mistake("relu-vjp-arguments-swapped", "relu", SWAPPED, SWAP, vjp=_relu_swapped),
     Mistake(
         "sigmoid-is-tanh",
         "sigmoid",
@@ -255,6 +283,23 @@ MISTAKES = (
         value=_sigmoid_of_memory,
         source="ml-explore/mlx#657; vllm-project/vllm#3324; NVIDIA/Fuser#806",
     ),
+    Mistake(
+        "sigmoid-clipped",
+        "sigmoid",
+        "kept away from 0 and 1 by a constant: no small probability is left",
+        ("value", "special-values"),
+        value=_sigmoid_clipped,
+        constants=EPSILONS,
+        source="derived from keras-team/keras#9664",
+    ),
+    Mistake(
+        "sigmoid-derivative-y-squared",
+        "sigmoid",
+        "y^2 in the place of y (1 - y)",
+        GRADIENT,
+        vjp=_sigmoid_output_squared,
+    ),
+    Mistake("sigmoid-vjp-arguments-swapped", "sigmoid", SWAPPED, SWAP, vjp=_sigmoid_swapped),
     Mistake(
         "sigmoid-derivative-twice-one-minus-y",
         "sigmoid",
@@ -333,4 +378,13 @@ MISTAKES = (
         GRADIENT,
         vjp=_tanh_without_square,
     ),
+    Mistake(
+        "tanh-derivative-of-the-argument",
+        "tanh",
+        "1 - x^2: the formula is for the output",
+        GRADIENT,
+        vjp=_tanh_of_argument,
+        source="derived from PacktPublishing/Neural-Network-Projects-with-Python#4",
+    ),
+    Mistake("tanh-vjp-arguments-swapped", "tanh", SWAPPED, SWAP, vjp=_tanh_swapped),
 )

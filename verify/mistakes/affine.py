@@ -15,6 +15,10 @@ def _without_bias(x: Any, w: Any, b: Any) -> Any:
     return x @ w
 
 
+def _minus_bias(x: Any, w: Any, b: Any) -> Any:
+    return x @ w - b
+
+
 def _mixes_rows(x: Any, w: Any, b: Any) -> Any:
     return (x - x.mean(axis=0)) @ w + b
 
@@ -40,8 +44,23 @@ def _bias_of_first_sample(dy: Any, x: Any, w: Any, b: Any) -> Any:
     return dy @ w.T, x.T @ dy, dy[0].copy()
 
 
+def _bias_gradient_minus(dy: Any, x: Any, w: Any, b: Any) -> Any:
+    return dy @ w.T, x.T @ dy, -dy.sum(axis=0)
+
+
+def _bias_gradient_of_everything(dy: Any, x: Any, w: Any, b: Any) -> Any:
+    return dy @ w.T, x.T @ dy, np.full_like(b, dy.sum())
+
+
 MISTAKES = (
     Mistake("linear-without-bias", "linear", "the bias is not added", ("value",), value=_without_bias),
+    Mistake(
+        "linear-subtracts-the-bias",
+        "linear",
+        "the bias has the wrong sign",
+        ("value", "special-values"),
+        value=_minus_bias,
+    ),
     Mistake(
         "linear-mixes-the-batch",
         "linear",
@@ -72,6 +91,20 @@ MISTAKES = (
         GRADIENT,
         vjp=_bias_of_first_sample,
         source="mlpack/mlpack#3679; jimfleming/differentiation#1",
+    ),
+    Mistake(
+        "linear-bias-gradient-sign",
+        "linear",
+        "the gradient of the bias has the wrong sign",
+        GRADIENT,
+        vjp=_bias_gradient_minus,
+    ),
+    Mistake(
+        "linear-bias-gradient-summed-over-everything",
+        "linear",
+        "the gradient of the bias is summed over its own axis as well: one number for all of them",
+        GRADIENT,
+        vjp=_bias_gradient_of_everything,
     ),
     Mistake(
         "linear-weight-gradient-divided-by-batch",

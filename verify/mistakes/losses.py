@@ -8,7 +8,7 @@ import numpy as np
 
 import refnet
 from refnet.losses import Reduction
-from verify.mistakes.mistake import Mistake
+from verify.mistakes.mistake import EPSILONS, Mistake
 
 GRADIENT = ("vjp", "symbolic", "numerical")
 
@@ -31,9 +31,24 @@ def _softmax(z: Any) -> Any:
 # ---------------------------------------------------------------------------------- binary cross-entropy
 
 
-def _bce_epsilon(p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
-    epsilon = p.dtype.type(1e-3)
-    return _reduced(-(t * np.log(p + epsilon) + (1 - t) * np.log(1 - p + epsilon)), reduction)
+def _bce_epsilon(p: Any, t: Any, *, reduction: Reduction = "mean", epsilon: float = 1e-7) -> Any:
+    e = p.dtype.type(epsilon)
+    return _reduced(-(t * np.log(p + e) + (1 - t) * np.log(1 - p + e)), reduction)
+
+
+def _bce_clipped(p: Any, t: Any, *, reduction: Reduction = "mean", epsilon: float = 1e-6) -> Any:
+    """Between epsilon and 1 - epsilon, so that in float32 an epsilon of 1e-8 leaves 1 as it is.
+
+    1e-7 is the convention of Keras, which the spec knows.
+    """
+    e = p.dtype.type(epsilon)
+    p = np.clip(p, e, 1 - e)
+    return _reduced(-(t * np.log(p) + (1 - t) * np.log(1 - p)), reduction)
+
+
+def _bce_each_clipped(p: Any, t: Any, *, reduction: Reduction = "mean", epsilon: float = 1e-7) -> Any:
+    e = p.dtype.type(epsilon)
+    return _reduced(-(t * np.log(np.maximum(p, e)) + (1 - t) * np.log(np.maximum(1 - p, e))), reduction)
 
 
 def _bce_one_sided(p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
@@ -60,6 +75,14 @@ def _bce_clipped_gradient(dy: Any, p: Any, t: Any, *, reduction: Reduction = "me
 def _bce_logits_naive(z: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
     y = 1 / (1 + np.exp(-z))
     return _reduced(-(t * np.log(y) + (1 - t) * np.log(1 - y)), reduction)
+
+
+def _bce_logits_epsilon(z: Any, t: Any, *, reduction: Reduction = "mean", epsilon: float = 1e-7) -> Any:
+    return _bce_epsilon(1 / (1 + np.exp(-z)), t, reduction=reduction, epsilon=epsilon)
+
+
+def _bce_logits_clipped(z: Any, t: Any, *, reduction: Reduction = "mean", epsilon: float = 1e-7) -> Any:
+    return _bce_clipped(1 / (1 + np.exp(-z)), t, reduction=reduction, epsilon=epsilon)
 
 
 def _bce_logits_twice(z: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
@@ -92,9 +115,29 @@ def _cce_zero_log_zero(p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
     return _reduced(-(t * np.log(p)).sum(axis=-1), reduction)
 
 
-def _cce_epsilon(p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+def _cce_epsilon(p: Any, t: Any, *, reduction: Reduction = "mean", epsilon: float = 1e-8) -> Any:
     """The loss of a probability that underflows ends at 18.4."""
-    return _reduced(-(t * np.log(p + p.dtype.type(1e-8))).sum(axis=-1), reduction)
+    return _reduced(-(t * np.log(p + p.dtype.type(epsilon))).sum(axis=-1), reduction)
+
+
+def _cce_epsilon_over_classes(p: Any, t: Any, *, reduction: Reduction = "mean", epsilon: float = 1e-8) -> Any:
+    losses = -t * np.log(p + p.dtype.type(epsilon))
+    return _reduced(losses.sum(axis=-1) if reduction == "none" else losses, reduction)
+
+
+def _cce_clipped(p: Any, t: Any, *, reduction: Reduction = "mean", epsilon: float = 1e-7) -> Any:
+    return _reduced(-(t * np.log(np.maximum(p, p.dtype.type(epsilon)))).sum(axis=-1), reduction)
+
+
+def _cce_clipped_on_both_sides(
+    p: Any, t: Any, *, reduction: Reduction = "mean", epsilon: float = 1e-6
+) -> Any:
+    e = p.dtype.type(epsilon)
+    return _reduced(-(t * np.log(np.clip(p, e, 1 - e))).sum(axis=-1), reduction)
+
+
+def _cce_gradient_over_classes(dy: Any, p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return (np.expand_dims(_share(dy, p.size, reduction), -1) * np.where(t == 0, 0 * p, -t / p),)
 
 
 def _cce_by_position(p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
@@ -112,6 +155,18 @@ def _sce_averaged_over_classes(dy: Any, z: Any, t: Any, *, reduction: Reduction 
     return (np.expand_dims(_share(dy, z.size, reduction), -1) * (_softmax(z) - t),)
 
 
+def _sce_epsilon(z: Any, t: Any, *, reduction: Reduction = "mean", epsilon: float = 1e-7) -> Any:
+    return _cce_epsilon(_softmax(z), t, reduction=reduction, epsilon=epsilon)
+
+
+def _sce_clipped(z: Any, t: Any, *, reduction: Reduction = "mean", epsilon: float = 1e-7) -> Any:
+    return _cce_clipped(_softmax(z), t, reduction=reduction, epsilon=epsilon)
+
+
+def _sce_zero_times_infinity(z: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return _reduced(-(t * refnet.log_softmax(z)).sum(axis=-1), reduction)
+
+
 def _sce_softmax_twice(z: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
     return refnet.softmax_cross_entropy(_softmax(z), t, reduction=reduction)
 
@@ -123,6 +178,27 @@ def _labels_forget_one_hot(dy: Any, z: Any, labels: Any, *, reduction: Reduction
 def _labels_log_of_softmax(z: Any, labels: Any, *, reduction: Reduction = "mean") -> Any:
     chosen = np.take_along_axis(np.log(_softmax(z)), labels[..., None], -1)[..., 0]
     return _reduced(-chosen, reduction)
+
+
+def _labels_epsilon(z: Any, labels: Any, *, reduction: Reduction = "mean", epsilon: float = 1e-7) -> Any:
+    chosen = np.take_along_axis(_softmax(z), labels[..., None], -1)[..., 0]
+    return _reduced(-np.log(chosen + z.dtype.type(epsilon)), reduction)
+
+
+def _labels_averaged_over_classes(dy: Any, z: Any, labels: Any, *, reduction: Reduction = "mean") -> Any:
+    one_hot = labels[..., None] == np.arange(z.shape[-1])
+    return (np.expand_dims(_share(dy, z.size, reduction), -1) * (_softmax(z) - one_hot),)
+
+
+def _labels_ignore_cotangent(dy: Any, z: Any, labels: Any, *, reduction: Reduction = "mean") -> Any:
+    one_hot = labels[..., None] == np.arange(z.shape[-1])
+    return (np.expand_dims(_share(np.ones_like(dy), labels.size, reduction), -1) * (_softmax(z) - one_hot),)
+
+
+def _labels_one_too_low(z: Any, labels: Any, *, reduction: Reduction = "mean") -> Any:
+    """labels - 1 as an index: class 0 becomes -1, the last one."""
+    shifted = (labels - 1) % z.shape[-1]
+    return refnet.softmax_cross_entropy_with_integer_labels(z, shifted, reduction=reduction)
 
 
 def _labels_off_by_one(z: Any, labels: Any, *, reduction: Reduction = "mean") -> Any:
@@ -179,7 +255,26 @@ MISTAKES = (
         "a constant added inside the logarithm biases every loss",
         ("value", "zero-when-perfect", "nonnegative"),
         value=_bce_epsilon,
+        constants=EPSILONS,
         source="Oneflow-Inc/oneflow#3137; pkmital/CADL#75",
+    ),
+    Mistake(
+        "bce-clipped",
+        "binary_cross_entropy",
+        "the probability is clipped to [epsilon, 1 - epsilon]: no loss is above -log(epsilon)",
+        ("value", "zero-when-perfect", "special-values"),
+        value=_bce_clipped,
+        constants=EPSILONS,
+        source="derived from keras-team/keras#9664",
+    ),
+    Mistake(
+        "bce-each-logarithm-clipped",
+        "binary_cross_entropy",
+        "the logarithm of a clipped probability: no loss is above -log(epsilon)",
+        ("value", "special-values"),
+        value=_bce_each_clipped,
+        constants=EPSILONS,
+        source="derived from keras-team/keras#9664",
     ),
     Mistake(
         "bce-positive-class-only",
@@ -227,6 +322,24 @@ MISTAKES = (
         ("value", "special-values", "bounds"),
         value=_bce_logits_naive,
         source="huggingface/candle#2561; keras-team/keras-core#196; pytorch/pytorch#751",
+    ),
+    Mistake(
+        "bce-logits-epsilon-in-the-logarithm",
+        "binary_cross_entropy_with_logits",
+        "a constant added inside the logarithm of a sigmoid: the loss ends at -log(epsilon)",
+        ("value", "special-values"),
+        value=_bce_logits_epsilon,
+        constants=EPSILONS,
+        source="Oneflow-Inc/oneflow#3137; pkmital/CADL#75",
+    ),
+    Mistake(
+        "bce-logits-clipped",
+        "binary_cross_entropy_with_logits",
+        "the sigmoid is clipped to [epsilon, 1 - epsilon]: the loss ends at -log(epsilon)",
+        ("value", "special-values"),
+        value=_bce_logits_clipped,
+        constants=EPSILONS,
+        source="derived from keras-team/keras#9664",
     ),
     Mistake(
         "bce-logits-sigmoid-twice",
@@ -280,7 +393,43 @@ MISTAKES = (
         "the loss of a tiny probability ends at -log(epsilon)",
         ("value",),
         value=_cce_epsilon,
+        constants=EPSILONS,
         source="Oneflow-Inc/oneflow#3137; pkmital/CADL#75",
+    ),
+    Mistake(
+        "cce-epsilon-and-mean-over-classes",
+        "categorical_cross_entropy",
+        "a constant added inside the logarithm, and the mean over all entries",
+        ("value", "reductions-agree"),
+        value=_cce_epsilon_over_classes,
+        constants=EPSILONS,
+        source="derived from pytorch/pytorch#2259",
+    ),
+    Mistake(
+        "cce-clipped",
+        "categorical_cross_entropy",
+        "the logarithm of a clipped probability: no loss is above -log(epsilon)",
+        ("value", "special-values"),
+        value=_cce_clipped,
+        constants=EPSILONS,
+        source="derived from keras-team/keras#9664",
+    ),
+    Mistake(
+        "cce-clipped-on-both-sides",
+        "categorical_cross_entropy",
+        "the probability is clipped to [epsilon, 1 - epsilon]: a perfect answer costs something",
+        ("value", "zero-when-perfect", "special-values"),
+        value=_cce_clipped_on_both_sides,
+        constants=EPSILONS,
+        source="derived from keras-team/keras#9664",
+    ),
+    Mistake(
+        "cce-gradient-averaged-over-classes",
+        "categorical_cross_entropy",
+        "the gradient is divided by the number of entries instead of the rows",
+        (*GRADIENT, "gradient-reductions-agree"),
+        vjp=_cce_gradient_over_classes,
+        source="pytorch/pytorch#2259",
     ),
     Mistake(
         "cce-class-weights",
@@ -315,6 +464,32 @@ MISTAKES = (
         source="ariecattan/SciCo#2; tflearn/tflearn#562; Lightning-Universe/lightning-bolts#654",
     ),
     Mistake(
+        "softmax-ce-epsilon-in-the-logarithm",
+        "softmax_cross_entropy",
+        "a constant added inside the logarithm of a softmax: the loss ends at -log(epsilon)",
+        ("value", "composition"),
+        value=_sce_epsilon,
+        constants=EPSILONS,
+        source="Oneflow-Inc/oneflow#3137; pkmital/CADL#75",
+    ),
+    Mistake(
+        "softmax-ce-clipped",
+        "softmax_cross_entropy",
+        "the softmax is clipped from below: the loss ends at -log(epsilon)",
+        ("value", "special-values"),
+        value=_sce_clipped,
+        constants=EPSILONS,
+        source="derived from keras-team/keras#9664",
+    ),
+    Mistake(
+        "softmax-ce-zero-times-infinity",
+        "softmax_cross_entropy",
+        "a class that is ruled out costs 0 times infinity, which is NaN",
+        ("special-values",),
+        value=_sce_zero_times_infinity,
+        source="derived from FluxML/Flux.jl#435",
+    ),
+    Mistake(
         "label-ce-gradient-without-one-hot",
         "softmax_cross_entropy_with_integer_labels",
         "the 1 of the right class is not subtracted",
@@ -336,6 +511,38 @@ MISTAKES = (
         ("value", "composition"),
         value=_labels_off_by_one,
         source="nntrainer/nntrainer#988",
+    ),
+    Mistake(
+        "label-ce-one-too-low",
+        "softmax_cross_entropy_with_integer_labels",
+        "1 is subtracted from labels that are counted from 0: class 0 becomes the last one",
+        ("value", "composition"),
+        value=_labels_one_too_low,
+        source="derived from nntrainer/nntrainer#988",
+    ),
+    Mistake(
+        "label-ce-epsilon-in-the-logarithm",
+        "softmax_cross_entropy_with_integer_labels",
+        "a constant added inside the logarithm of a softmax: the loss ends at -log(epsilon)",
+        ("value", "special-values"),
+        value=_labels_epsilon,
+        constants=EPSILONS,
+        source="Oneflow-Inc/oneflow#3137; pkmital/CADL#75",
+    ),
+    Mistake(
+        "label-ce-gradient-averaged-over-classes",
+        "softmax_cross_entropy_with_integer_labels",
+        "the gradient is divided by the number of entries instead of the labels",
+        (*GRADIENT, "gradient-reductions-agree"),
+        vjp=_labels_averaged_over_classes,
+        source="pytorch/pytorch#2259",
+    ),
+    Mistake(
+        "label-ce-gradient-ignores-cotangent",
+        "softmax_cross_entropy_with_integer_labels",
+        "the gradient is not multiplied by the incoming one",
+        (*GRADIENT, "vjp-additive", "vjp-homogeneous"),
+        vjp=_labels_ignore_cotangent,
     ),
     Mistake(
         "label-ce-mean-of-means",

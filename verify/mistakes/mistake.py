@@ -10,6 +10,13 @@ from refnet import Operator
 
 Function = Callable[..., Any]
 
+EPSILONS = (
+    1e-7, 1e-8, 1e-12, 1e-10, 1e-15, 1e-6, 1e-9, 1e-5, 1e-16, 1e-20, 1e-4, 1e-3, 1e-2, 1e-30,
+    2.0**-52, 2.0**-23, 2.0**-53, 2.0**-24, 2.0**-1022, 2.0**-126,
+)  # fmt: skip
+"""What people add to a logarithm's argument, or clip it to, the most usual first; then what the formats are
+made of (`finfo(dtype).eps` and `tiny`)."""
+
 WITNESSES = (
     "value",
     "vjp",
@@ -44,6 +51,8 @@ class Mistake:
     source: str = ""
     stateful: bool = False
     operator: Operator | None = None
+    constants: tuple[float, ...] = ()
+    """The values that the `epsilon` of the functions is met with, if they take one."""
 
     def function(self, aspect: str) -> Function | None:
         """The wrong function of an aspect, fresh where it is stateful; None where this aspect is right."""

@@ -38,6 +38,10 @@ def _sigmoid_hidden(x: Any, params: Layers) -> Any:
     return forward(x, params, refnet.sigmoid)[1][-1]
 
 
+def _tanh_hidden(x: Any, params: Layers) -> Any:
+    return forward(x, params, refnet.tanh)[1][-1]
+
+
 def _softmax_at_the_end(x: Any, params: Layers) -> Any:
     return refnet.softmax(refnet.mlp(x, list(params)))
 
@@ -214,6 +218,13 @@ MISTAKES = (
         "sigmoids in the place of ReLUs",
         ("value", "collapses", "rescaling"),
         value=_sigmoid_hidden,
+    ),
+    Mistake(
+        "mlp-tanh-in-hidden-layers",
+        "mlp",
+        "tanh in the place of ReLU",
+        ("value", "collapses", "rescaling"),
+        value=_tanh_hidden,
     ),
     Mistake(
         "mlp-hidden-biases-forgotten",

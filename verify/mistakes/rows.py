@@ -11,6 +11,8 @@ import refnet
 from verify.mistakes.mistake import Mistake
 
 GRADIENT = ("vjp", "symbolic", "numerical")
+SWAP = (*GRADIENT, "vjp-additive", "vjp-homogeneous")
+SWAPPED = "the incoming gradient and the input are in each other's place"
 
 # ------------------------------------------------------------------------------------------------ values
 
@@ -68,6 +70,10 @@ def _log_softmax_plus(x: Any, *, axis: int = -1) -> Any:
     return y + np.log(np.exp(y).sum(axis=axis, keepdims=True))
 
 
+def _log_softmax_without_shift(x: Any, *, axis: int = -1) -> Any:
+    return x - np.log(np.exp(x).sum(axis=axis, keepdims=True))
+
+
 def _logsumexp_without_shift(x: Any, *, axis: int = -1) -> Any:
     return np.log(np.exp(x).sum(axis=axis))
 
@@ -87,6 +93,23 @@ def _logsumexp_of_nothing(x: Any, *, axis: int = -1) -> Any:
 def _softmax_diagonal(dy: Any, x: Any, *, axis: int = -1) -> Any:
     y = _softmax(x, axis)
     return (dy * y * (1 - y),)
+
+
+def _softmax_times_cotangent(dy: Any, x: Any, *, axis: int = -1) -> Any:
+    return (dy * _softmax(x, axis),)
+
+
+def _softmax_summed_over_everything(dy: Any, x: Any, *, axis: int = -1) -> Any:
+    y = _softmax(x, axis)
+    return (y * (dy - (y * dy).sum()),)
+
+
+def _softmax_swapped(dy: Any, x: Any, *, axis: int = -1) -> Any:
+    return refnet.softmax.vjp(x, dy, axis=axis)
+
+
+def _log_softmax_swapped(dy: Any, x: Any, *, axis: int = -1) -> Any:
+    return refnet.log_softmax.vjp(x, dy, axis=axis)
 
 
 def _softmax_absolute_cotangent(dy: Any, x: Any, *, axis: int = -1) -> Any:
@@ -110,6 +133,10 @@ def _log_softmax_plus_softmax(dy: Any, x: Any, *, axis: int = -1) -> Any:
 
 def _logsumexp_uniform(dy: Any, x: Any, *, axis: int = -1) -> Any:
     return ((np.zeros_like(x) + np.expand_dims(dy, axis)) / x.dtype.type(x.shape[axis]),)
+
+
+def _logsumexp_global_shift(dy: Any, x: Any, *, axis: int = -1) -> Any:
+    return (_softmax_global_shift(x, axis=axis) * np.expand_dims(dy, axis),)
 
 
 MISTAKES = (
@@ -176,6 +203,23 @@ MISTAKES = (
         source="pocketpy/cTensor#31; RoboticsClubIITJ/ML-DL-implementation#153; wkcn/mobula#3",
     ),
     Mistake(
+        "softmax-gradient-without-sum",
+        "softmax",
+        "y dy: the weighted mean of dy must be subtracted from dy first",
+        (*GRADIENT, "gradient-sums-to-zero"),
+        vjp=_softmax_times_cotangent,
+        source="derived from wkcn/mobula#3",
+    ),
+    Mistake(
+        "softmax-gradient-summed-over-everything",
+        "softmax",
+        "the sum of y dy is over the whole array instead of each row",
+        (*GRADIENT, "gradient-sums-to-zero", "batch-independent"),
+        vjp=_softmax_summed_over_everything,
+        source="derived from deeplearning4j/nd4j#44",
+    ),
+    Mistake("softmax-vjp-arguments-swapped", "softmax", SWAPPED, SWAP, vjp=_softmax_swapped),
+    Mistake(
         "softmax-absolute-cotangent",
         "softmax",
         "the sign of the incoming gradient is lost",
@@ -198,6 +242,15 @@ MISTAKES = (
         value=_log_of_softmax,
         source="Oneflow-Inc/oneflow#3137; FluxML/NNlib.jl#68; deeplearning4j/nd4j#458",
     ),
+    Mistake(
+        "log-softmax-no-max-subtraction",
+        "log_softmax",
+        "exp(x) overflows: the largest entry of the row must be subtracted first",
+        ("value", "shift-invariant", "special-values", "bounds"),
+        value=_log_softmax_without_shift,
+        source="Blanchard, Higham & Higham 2021, doi:10.1093/imanum/draa038",
+    ),
+    Mistake("log-softmax-vjp-arguments-swapped", "log_softmax", SWAPPED, SWAP, vjp=_log_softmax_swapped),
     Mistake(
         "log-softmax-adds-the-logarithm",
         "log_softmax",
@@ -249,5 +302,13 @@ MISTAKES = (
         "the gradient is spread evenly over the row instead of by softmax",
         GRADIENT,
         vjp=_logsumexp_uniform,
+    ),
+    Mistake(
+        "logsumexp-gradient-shifted-by-the-batch",
+        "logsumexp",
+        "the maximum of the whole array is subtracted: a row far below it becomes 0 / 0",
+        ("vjp", "batch-independent"),
+        vjp=_logsumexp_global_shift,
+        source="derived from githubharald/CTCWordBeamSearch#19",
     ),
 )
