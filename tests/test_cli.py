@@ -239,14 +239,24 @@ def test_the_line_that_replays_a_failure_shows_it_again(candidates: Path) -> Non
     folder = candidates / "a folder"
     folder.mkdir()
     (candidates / "wrong.py").rename(folder / "wrong.py")
-    arguments = ("--op", "relu", "--dtype", "float32", "--level", "smoke")
-    text = refnet("check", folder / "wrong.py", *arguments).stdout
+    selection = ("--op", "relu", "--dtype", "float32", "--level", "smoke")
+    text = refnet("check", folder / "wrong.py", *selection).stdout
     failures = re.findall(r"^(FAIL relu \S+ \S+):.*?^  replay +refnet (.*?)$", text, re.MULTILINE | re.DOTALL)
     assert len(failures) >= 2
     for title, replay in failures:
         arguments = shlex.split(replay)
         assert "--case" in arguments
         assert title in refnet(*arguments).stdout
+
+
+def test_one_case_is_told_in_full_and_so_is_what_the_reference_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    fails = [replace(CLEAN.outcomes[0], verdict=Verdict.FAIL, op=op, dtype=d) for op in "ab" for d in "xy"]
+    report = replace(CLEAN, outcomes=tuple(fails))
+    stub(monkeypatch, report)
+    monkeypatch.setattr(verify.selfcheck, "selfcheck", lambda **settings: report)
+    assert refnet("check", "kernels.py").stdout.count("\nFAIL ") == 2
+    assert refnet("check", "kernels.py", "--case", "3").stdout.count("\nFAIL ") == 4
+    assert refnet("selfcheck").stdout.count("\nFAIL ") == 4
 
 
 # --------------------------------------------------------------------------------------------- the report
@@ -448,5 +458,5 @@ def test_a_missing_extra_is_named_before_the_training(monkeypatch: pytest.Monkey
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     done = refnet("train", "--data", "iris", "--plot", "curves.png")
     assert done.exit_code == 3
-    assert "pip install 'refnet[plot]'" in done.stderr
+    assert "pip install matplotlib, or refnet with its extra, '.[plot]'" in done.stderr
     assert not done.stdout

@@ -383,7 +383,9 @@ def _plottable(path: Path | None) -> None:
     if path.suffix not in PLOT_FORMATS:
         _fail(f"{path}: a plot is one of {', '.join(PLOT_FORMATS)}", WRONG_USAGE)
     if find_spec("matplotlib") is None:
-        _fail("--plot needs matplotlib: pip install 'refnet[plot]'", NOT_DONE)
+        _fail(
+            "--plot needs matplotlib: pip install matplotlib, or refnet with its extra, '.[plot]'", NOT_DONE
+        )
 
 
 def _dataset(data: str, label: str | None) -> Dataset:
