@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from refnet.op import FLOATS, HALF, ArgumentError, Array, Labels, Op, Operator
+from refnet.op import FLOATS, HALF, UNPLAIN, ArgumentError, Array, Labels, Op, Operator, is_plain
 
 HEADS = ("softmax", "sigmoid")
 
@@ -18,6 +19,27 @@ def validate_count(op: str, name: str, value: object, *, least: int = 1) -> None
     raise ArgumentError(
         op, name, repr(value), f"an integer of at least {least}", "Pass a count as a Python int."
     )
+
+
+def validate_seed(op: str, seed: object) -> int:
+    """Refuse None, which would draw another seed each time, and what is not an integer of at least 0."""
+    if isinstance(seed, int | np.integer) and not isinstance(seed, bool) and seed >= 0:
+        return int(seed)
+    raise ArgumentError(op, "seed", repr(seed), "an integer of at least 0", "Choose any, such as seed=0.")
+
+
+def validate_choice(op: str, name: str, value: object, choices: Collection[str], remedy: str) -> None:
+    """Refuse what is not one of some words; a list is none of them, though it cannot be looked up."""
+    if not isinstance(value, str) or value not in choices:
+        raise ArgumentError(op, name, repr(value), f"one of {', '.join(choices)}", remedy)
+
+
+def validate_path(op: str, path: object) -> None:
+    """Refuse what names no file: a number is one that is open already."""
+    if not isinstance(path, str | os.PathLike) or "\0" in str(path):
+        raise ArgumentError(
+            op, "path", repr(path), "the name of a file, a str or a pathlib.Path", 'Pass "net.npz".'
+        )
 
 
 def validate_generator(op: str, rng: object) -> None:
@@ -51,10 +73,7 @@ def validate_activation(op: str, activation: object) -> None:
 
 def validate_head(op: str, head: object, outputs: int) -> None:
     """Refuse an unknown head, and a sigmoid over any number of outputs but one."""
-    if head not in HEADS:
-        raise ArgumentError(
-            op, "head", repr(head), f"one of {', '.join(HEADS)}", 'Two classes: "sigmoid"; more: "softmax".'
-        )
+    validate_choice(op, "head", head, HEADS, 'Two classes: "sigmoid"; more: "softmax".')
     if head == "sigmoid" and outputs != 1:
         raise ArgumentError(
             op,
@@ -134,6 +153,10 @@ def validate_array(
             f"a NumPy array of shape {form}",
             "Convert it with np.asarray(..., dtype=np.float64).",
         )
+    if not is_plain(value):
+        raise ArgumentError(
+            op, name, f"a {type(value).__name__}", "a NumPy array, and no subclass of it", UNPLAIN
+        )
     if value.dtype.name not in FLOATS:
         raise ArgumentError(
             op, name, f"of dtype {value.dtype}", f"one of {', '.join(FLOATS)}", "Use .astype(np.float64)."
@@ -144,7 +167,7 @@ def validate_array(
             name,
             f"of dtype {value.dtype}",
             f"{dtype}, the dtype of the parameters before it",
-            f"Use .astype(np.{dtype}): nothing is converted silently.",
+            "Use .astype(params[0][0].dtype): nothing is converted silently.",
         )
     if value.ndim != ndim:
         raise ArgumentError(
@@ -205,8 +228,12 @@ def validate_labels(
 def validate_one_label_each(op: str, labels: object, x: Array, *, of: str = "") -> None:
     """Refuse what is not an array of one integer for each row of x."""
     name = f"labels{of}"
-    if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu":
-        given = f"of dtype {labels.dtype}" if isinstance(labels, np.ndarray) else f"a {type(labels).__name__}"
+    given = ""
+    if not isinstance(labels, np.ndarray) or not is_plain(labels):
+        given = f"a {type(labels).__name__}"
+    elif labels.dtype.kind not in "iu":
+        given = f"of dtype {labels.dtype}"
+    if given or not isinstance(labels, np.ndarray):
         raise ArgumentError(
             op,
             name,

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from refnet.activations import relu, sigmoid, softmax
 from refnet.arguments import (
     validate_activation,
+    validate_choice,
     validate_count,
     validate_generator,
     validate_head,
@@ -71,7 +72,8 @@ class Network:
     head: Head = "softmax"
 
     def __post_init__(self) -> None:
-        if len(self.sizes) < 2:
+        sizes: object = self.sizes
+        if not isinstance(sizes, tuple) or len(sizes) < 2:  # a list could change afterwards
             raise ArgumentError(
                 "Network",
                 "sizes",
@@ -99,9 +101,20 @@ class Network:
         """The network for samples of so many features and classes.
 
         Two classes have one output under a sigmoid, more have one output each under a softmax.
+
+        Raises:
+            ArgumentError: a number is not one of at least 1, `hidden` is not a list or tuple of them.
         """
         validate_count("Network.for_data", "features", features)
         validate_count("Network.for_data", "classes", classes, least=2)
+        if not isinstance(hidden, list | tuple):
+            raise ArgumentError(
+                "Network.for_data",
+                "hidden",
+                repr(hidden),
+                "a tuple of the neurons of each hidden layer",
+                "For one hidden layer write hidden=(32,).",
+            )
         if classes == 2:
             return cls((features, *hidden, 1), activation, "sigmoid")
         return cls((features, *hidden, classes), activation, "softmax")
@@ -110,6 +123,28 @@ class Network:
     def classes(self) -> int:
         """How many classes the outputs stand for."""
         return 2 if self.head == "sigmoid" else self.sizes[-1]
+
+
+def validate_form(op: str, network: object) -> None:
+    """Refuse what is not a `Network`."""
+    if not isinstance(network, Network):
+        raise ArgumentError(
+            op,
+            "network",
+            f"a {type(network).__name__}",
+            "a refnet.Network",
+            "Make one with Network((64, 32, 10)) or Network.for_data(64, 10, hidden=(32,)).",
+        )
+
+
+def _validate_dtype(op: str, dtype: npt.DTypeLike) -> None:
+    try:
+        name = np.dtype(dtype).name
+    except Exception:  # a TypeError for most of what is none, and whatever else NumPy meets in it
+        name = repr(dtype)
+    if name not in FLOATS:
+        remedy = "Use dtype=np.float64; NumPy knows bfloat16 once ml_dtypes is imported."
+        raise ArgumentError(op, "dtype", name, f"one of {', '.join(FLOATS)}", remedy)
 
 
 def _he(rng: np.random.Generator, k: int, m: int) -> Array:
@@ -154,18 +189,13 @@ def initialise(
     Drawn in float64 and rounded, so a seed gives the same network in every dtype.
 
     Raises:
-        ArgumentError: rng is not a Generator, the scheme or the dtype is unknown.
+        ArgumentError: network is not a Network, rng is not a Generator, the scheme or the dtype is unknown.
     """
+    validate_form("initialise", network)
     validate_generator("initialise", rng)
-    if scheme not in SCHEMES:
-        raise ArgumentError(
-            "initialise", "scheme", repr(scheme), f"one of {', '.join(SCHEMES)}", 'Use "he" for ReLU.'
-        )
+    validate_choice("initialise", "scheme", scheme, SCHEMES, 'Use "he" for ReLU.')
+    _validate_dtype("initialise", dtype)
     kind = np.dtype(dtype)
-    if kind.name not in FLOATS:
-        raise ArgumentError(
-            "initialise", "dtype", kind.name, f"one of {', '.join(FLOATS)}", "Use dtype=np.float64."
-        )
     draw, sizes = SCHEMES[scheme], network.sizes
     return [Layer(draw(rng, k, m).astype(kind), np.zeros(m, kind)) for k, m in pairwise(sizes)]
 

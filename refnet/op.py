@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Generic, ParamSpec, Protocol, TypeVar
@@ -74,9 +75,9 @@ class Op(Generic[P, R, G]):
         """Return the output for validated arguments.
 
         Raises:
-            ArgumentError: an argument has the wrong type, dtype, shape or value.
+            ArgumentError: an argument has the wrong type, dtype, shape or value, or a setting is unknown.
         """
-        dtype = _validate(self, args)
+        dtype = _validate(self, args, kwargs)
         with np.errstate(all="ignore"):
             y, _ = self.forward(*_in_float32(args), **kwargs)
             return np.asarray(y, dtype=dtype)
@@ -85,9 +86,9 @@ class Op(Generic[P, R, G]):
         """Return the gradients of `sum(dy * output)`, one for each differentiable argument.
 
         Raises:
-            ArgumentError: an argument has the wrong type, dtype, shape or value.
+            ArgumentError: an argument has the wrong type, dtype, shape or value, or a setting is unknown.
         """
-        dtype = _validate(self, args)
+        dtype = _validate(self, args, kwargs)
         with np.errstate(all="ignore"):
             y, residuals = self.forward(*_in_float32(args), **kwargs)
             _validate_cotangent(self, dy, dtype, y.shape)
@@ -109,8 +110,56 @@ def _core_axes(signature: str) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(filter(None, group.strip("()").split(","))) for group in inputs.split("),"))
 
 
-def _validate(op: Op[P, R, G], args: tuple[object, ...]) -> np.dtype[np.floating]:
-    """Check every array argument against the signature; return the floating dtype that they share."""
+def is_plain(array: Array) -> bool:
+    """Whether an array is nothing else beside: a mask would be lost without a word, a matrix has its own *.
+
+    A memory map is an array whose numbers are in a file.
+    """
+    return type(array) is np.ndarray or type(array) is np.memmap
+
+
+UNPLAIN = "np.asarray takes the bare numbers: fill or drop masked entries before."
+
+
+@lru_cache
+def _settings(forward: Callable[..., object]) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+    """The keyword arguments of a forward, and those of them without a default; None if it takes any, or
+    does not say."""
+    try:
+        parameters = inspect.signature(forward).parameters.values()
+    except ValueError:  # a ufunc, a function in C: it does not say
+        return None
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    settings = [parameter for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    due = [parameter for parameter in settings if parameter.default is parameter.empty]
+    return tuple(parameter.name for parameter in settings), tuple(parameter.name for parameter in due)
+
+
+def _validate_settings(op: Op[P, R, G], given: Mapping[str, object]) -> None:
+    settings = _settings(op.forward)
+    if settings is None:
+        return
+    known, due = settings
+    for name in given:
+        if name not in known:
+            raise ArgumentError(
+                op.name,
+                name,
+                "a setting that it does not have",
+                f"one of {', '.join(known)}" if known else "no setting at all",
+                "Pass arrays by position and settings by keyword.",
+            )
+    for name in due:
+        if name not in given:
+            raise ArgumentError(op.name, name, "missing", "this setting", f"Pass it by keyword: {name}=...")
+
+
+def _validate(
+    op: Op[P, R, G], args: tuple[object, ...], settings: Mapping[str, object]
+) -> np.dtype[np.floating]:
+    """Check every array argument against the signature, and the names of the settings; return the floating
+    dtype that the arrays share."""
     expected = _core_axes(op.signature)
     if len(args) != len(expected):
         raise ArgumentError(
@@ -120,6 +169,7 @@ def _validate(op: Op[P, R, G], args: tuple[object, ...]) -> np.dtype[np.floating
             f"{len(expected)} ({', '.join(op.arguments)})",
             "Pass arrays by position and settings by keyword.",
         )
+    _validate_settings(op, settings)
     dtype: np.dtype[np.floating] | None = None
     axes: dict[str, int] = {}
     batch: tuple[int, ...] | None = None
@@ -132,7 +182,11 @@ def _validate(op: Op[P, R, G], args: tuple[object, ...]) -> np.dtype[np.floating
                 "a NumPy array",
                 f"Convert it with np.asarray({name}, dtype=...).",
             )
-        dtype = _validate_dtype(op.name, name, value, dtype)
+        if not is_plain(value):
+            raise ArgumentError(
+                op.name, name, f"a {type(value).__name__}", "a NumPy array, and no subclass of it", UNPLAIN
+            )
+        dtype = _validate_dtype(op, name, value, dtype)
         batch = _validate_shape(op, name, core, value.shape, axes, batch)
     if dtype is None:
         raise ArgumentError(op.name, "the argument list", "without floats", "a floating array", "Pass one.")
@@ -140,26 +194,30 @@ def _validate(op: Op[P, R, G], args: tuple[object, ...]) -> np.dtype[np.floating
 
 
 def _validate_dtype(
-    op: str, name: str, value: Array, dtype: np.dtype[np.floating] | None
+    op: Op[P, R, G], name: str, value: Array, dtype: np.dtype[np.floating] | None
 ) -> np.dtype[np.floating] | None:
     given = value.dtype
     if name == "labels":  # the one integer argument of any operator
         if given.kind not in "iu":
             raise ArgumentError(
-                op, name, f"of dtype {given}", "an integer dtype", "Use labels.astype(np.int64)."
+                op.name, name, f"of dtype {given}", "an integer dtype", "Use labels.astype(np.int64)."
             )
         return dtype
     if given.name not in FLOATS:
         raise ArgumentError(
-            op, name, f"of dtype {given}", f"one of {', '.join(FLOATS)}", f"Use {name}.astype(np.float64)."
+            op.name,
+            name,
+            f"of dtype {given}",
+            f"one of {', '.join(FLOATS)}",
+            f"Use {name}.astype(np.float64).",
         )
     if dtype is not None and given != dtype:
         raise ArgumentError(
-            op,
+            op.name,
             name,
             f"of dtype {given}",
             f"{dtype}, the dtype of the arguments before it",
-            f"Use {name}.astype(np.{dtype}).",
+            f"Use {name}.astype({op.arguments[0]}.dtype).",
         )
     return given
 
@@ -200,7 +258,7 @@ def _validate_shape(
 def _validate_cotangent(
     op: Op[P, R, G], dy: object, dtype: np.dtype[np.floating], shape: tuple[int, ...]
 ) -> None:
-    if not isinstance(dy, np.ndarray | np.floating):
+    if not isinstance(dy, np.ndarray | np.floating) or (isinstance(dy, np.ndarray) and not is_plain(dy)):
         given = f"a {type(dy).__name__}"
     elif dy.dtype != dtype or dy.shape != shape:
         given = f"{dy.dtype} of shape {dy.shape}"
@@ -215,8 +273,10 @@ def _validate_cotangent(
     )
 
 
-def validate_axis(op: str, x: Array, axis: int) -> None:
-    """Refuse an axis that x does not have, or that is empty."""
+def validate_axis(op: str, x: Array, axis: object) -> None:
+    """Refuse an axis that is no integer, that x does not have, or that is empty."""
+    if not isinstance(axis, int | np.integer) or isinstance(axis, bool):
+        raise ArgumentError(op, "axis", repr(axis), "one axis of x, an int", "For the last axis use axis=-1.")
     if not -x.ndim <= axis < x.ndim:
         raise ArgumentError(
             op, "axis", str(axis), f"an axis of x, which has shape {x.shape}", "Count axes from 0 or from -1."
@@ -224,4 +284,12 @@ def validate_axis(op: str, x: Array, axis: int) -> None:
     if not x.shape[axis]:
         raise ArgumentError(
             op, "x", f"of shape {x.shape}", f"at least one entry along axis {axis}", "Drop the empty rows."
+        )
+
+
+def validate_classes(op: str, name: str, rows: Array) -> None:
+    """Refuse rows (..., c) of no class: their loss is that of nothing, a perfect 0."""
+    if not rows.shape[-1]:
+        raise ArgumentError(
+            op, name, f"of shape {rows.shape}", "at least one class", "The last axis counts the classes."
         )

@@ -8,8 +8,8 @@ from typing import get_args
 import numpy as np
 
 from refnet.activations import OPS
-from refnet.arguments import validate_params
-from refnet.network import Head, Layer, Network, Params
+from refnet.arguments import validate_params, validate_path
+from refnet.network import Head, Layer, Network, Params, validate_form
 from refnet.op import ArgumentError, Array
 
 FORMAT = "refnet.network/1"
@@ -24,9 +24,11 @@ def save_network(path: str | os.PathLike[str], network: Network, params: Params)
 
     Raises:
         ArgumentError: the parameters do not have the sizes of the network, the activation is not one of
-            refnet's own, the dtype is not one of NumPy's own.
-        OSError: the file cannot be written.
+            refnet's own, the dtype is not one of NumPy's own, `path` is not the name of a file.
+        OSError: the file cannot be written, or PATH.PID.partial, which it is written under, is there already.
     """
+    validate_path("save_network", path)
+    validate_form("save_network", network)
     layers, dtype = validate_params("save_network", params)
     sizes = (len(layers[0][0]), *(len(b) for _, b in layers))
     if sizes != network.sizes:
@@ -58,24 +60,26 @@ def save_network(path: str | os.PathLike[str], network: Network, params: Params)
     for position, (w, b) in enumerate(params):
         arrays |= {f"w{position}": w, f"b{position}": b}
     partial = f"{os.fspath(path)}.{os.getpid()}.partial"
+    file = open(partial, "xb")  # noqa: SIM115 - outside of `try`: what is there already is not ours to remove
     try:
-        with open(partial, "xb") as file:
+        with file:
             np.savez(file, allow_pickle=False, **arrays)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    finally:
-        if os.path.exists(partial):
-            os.remove(partial)
+    except BaseException:
+        os.remove(partial)
+        raise
 
 
 def load_network(path: str | os.PathLike[str]) -> tuple[Network, list[Layer]]:
     """Read what `save_network` has written.
 
     Raises:
-        ArgumentError: the file is not a whole network.
+        ArgumentError: the file is not a whole network, `path` is not the name of a file.
         OSError: the file cannot be read.
     """
+    validate_path("load_network", path)
     arrays = _arrays(path)
     if _text(path, arrays, "format") != FORMAT:
         raise _refusal(path, f'of the format "{_text(path, arrays, "format")}"')
@@ -104,19 +108,7 @@ def load_network(path: str | os.PathLike[str]) -> tuple[Network, list[Layer]]:
 
 def _arrays(path: str | os.PathLike[str]) -> dict[str, Array]:
     import zipfile  # here, because `import refnet` reads no file
-    import zlib
 
-    # an OSError after the file is open: a damaged table of contents points before its beginning
-    broken = (
-        ValueError,
-        EOFError,
-        KeyError,
-        RuntimeError,
-        MemoryError,
-        OSError,
-        zipfile.BadZipFile,
-        zlib.error,
-    )
     with open(path, "rb") as file:
         try:
             if not zipfile.is_zipfile(file):
@@ -126,7 +118,9 @@ def _arrays(path: str | os.PathLike[str]) -> dict[str, Array]:
                 return {name: content[name] for name in content.files}
         except ArgumentError:
             raise
-        except broken as error:
+        # Whatever it is: NumPy reads a header as Python text, and a hundred opening braces end in the
+        # TokenError of a tokenizer, a damaged table of contents in an OSError for a place before the file.
+        except Exception as error:
             raise _refusal(path, f"damaged ({error})") from error
 
 

@@ -22,8 +22,21 @@ from refnet.arguments import (
     validate_network,
     validate_one_label_each,
     validate_params,
+    validate_seed,
 )
-from refnet.network import HEADS, Head, Layer, Network, Params, Scheme, backward, forward, initialise, rounded
+from refnet.network import (
+    HEADS,
+    Head,
+    Layer,
+    Network,
+    Params,
+    Scheme,
+    backward,
+    forward,
+    initialise,
+    rounded,
+    validate_form,
+)
 from refnet.op import ArgumentError, Array, Labels, Operator
 from refnet.optimizers import validate_learning_rate
 
@@ -67,8 +80,7 @@ def split(
     """
     validate_array("split", "x", x, 2, "(n, k)", None)
     validate_one_label_each("split", labels, x)
-    for name, share in (("validation", validation), ("test", test)):
-        _validate_share(name, share)
+    validation, test = _share("validation", validation), _share("test", test)
     n = len(labels)
     rng = np.random.default_rng(validate_seed("split", seed))
     order = rng.permutation(n)
@@ -105,11 +117,16 @@ def _evenly(n: int, count: int) -> npt.NDArray[np.bool_]:
     return mask
 
 
-def _validate_share(name: str, share: object) -> None:
-    if isinstance(share, float) and 0.0 < share < 1.0:
-        return
+def _share(name: str, share: object) -> float:
+    """The share in Python's own float: n times a float32 would be a float32, and round to another count."""
+    if isinstance(share, float | np.floating) and 0.0 < share < 1.0:
+        return float(share)
     raise ArgumentError(
-        "split", name, repr(share), "a number between 0 and 1, a share of the samples", "Use 0.15."
+        "split",
+        name,
+        repr(share),
+        "a float between 0 and 1, a share of the samples",
+        "Use 0.15; for k of n samples use k / n.",
     )
 
 
@@ -232,12 +249,6 @@ def _validate_features(op: str, x: Array) -> None:
             "finite numbers",
             "Drop the row or fill the gap before training.",
         )
-
-
-def validate_seed(op: str, seed: int) -> int:
-    """Refuse None, which would draw another seed each time."""
-    validate_count(op, "seed", seed, least=0)
-    return seed
 
 
 def _pair(op: str, name: str, pair: object) -> Samples:
@@ -442,9 +453,12 @@ def fit(
     Raises:
         ArgumentError: the samples do not fit the network, a set is empty, a setting is out of range.
     """
+    validate_form("fit", network)
     validate_count("fit", "epochs", epochs)
     rng = np.random.default_rng(validate_seed("fit", seed))
-    params = initialise(network, rng, scheme=scheme, dtype=_pair("fit", "training", training)[0].dtype)
+    x, _ = _pair("fit", "training", training)
+    dtype = validate_array("fit", "x of training", x, 2, "(n, k)", None)
+    params = initialise(network, rng, scheme=scheme, dtype=dtype)
     run = run_epochs(
         params,
         training,

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from refnet import OPS, ArgumentError, Operator, relu, sigmoid, softmax
-from refnet.activations import ElementwiseGradients, SoftmaxResiduals
+from refnet import OPS, ArgumentError, Array, Operator, relu, sigmoid, softmax
+from refnet.activations import ElementwiseGradients, ReluResiduals, SoftmaxResiduals
 from specs import SPECS, Domain, Spec
 from verify.arithmetic.formats import FLOAT32, FLOAT64, FORMATS, Format
 from verify.laws.examples import output_shape
@@ -112,7 +113,12 @@ def test_a_missing_refusal_is_found() -> None:
         assert list(not_refused(SPECS["softmax"], wrong, FLOAT64))
 
 
+NO_CLASS = np.ones((3, 0))
+LABELS = np.zeros(3, np.int64)
+
+
 untyped: Any = relu
+untyped_axis: Any = np.int64(0)
 """For the calls that mypy refuses already."""
 
 
@@ -142,9 +148,93 @@ untyped: Any = relu
             "relu: dy is float32 of shape (2,); required: float64 of shape (2,), like the output",
         ),
         (lambda: untyped.vjp([1.0], np.ones(1)), "relu: dy is a list; required: float64 of shape (1,)"),
+        (
+            lambda: untyped.vjp(np.ma.masked_array([1.0], [True]), np.ones(1)),
+            "relu: dy is a MaskedArray; required: float64 of shape (1,)",
+        ),
+        (
+            lambda: relu(np.ma.masked_array([1.0, -1.0], [True, False])),
+            "relu: x is a MaskedArray; required: a NumPy array, and no subclass of it. np.asarray takes the "
+            "bare numbers: fill or drop masked entries before.",
+        ),
+        (lambda: relu(np.ones((2, 2)).view(np.matrix)), "relu: x is a matrix; required: a NumPy array"),
+        (
+            lambda: OPS["softmax_cross_entropy_with_integer_labels"](
+                np.ones((3, 2)), np.ma.masked_array(LABELS, [True, False, False])
+            ),
+            "labels is a MaskedArray",
+        ),
+        (
+            lambda: OPS["mse"](np.ones(2, ">f8"), np.ones(2)),
+            "t is of dtype float64; required: >f8, the dtype of the arguments before it. Use "
+            "t.astype(p.dtype).",
+        ),
+        (
+            lambda: untyped(np.ones(2), axis=0),
+            "relu: axis is a setting that it does not have; required: no setting at all",
+        ),
+        (
+            lambda: untyped.vjp(np.ones(2), np.ones(2), slope=0.1),
+            "relu: slope is a setting that it does not have; required: no setting at all",
+        ),
+        (
+            lambda: OPS["softmax"](np.ones(2), dim=0),
+            "softmax: dim is a setting that it does not have; required: one of axis",
+        ),
+        (lambda: OPS["mse"](np.ones(2), np.ones(2), t=1.0), "mse: t is a setting that it does not have"),
+        (
+            lambda: OPS["sgd_step"](np.ones(2), np.ones(2)),
+            "sgd_step: learning_rate is missing; required: this setting. Pass it by keyword",
+        ),
+        *(
+            (
+                partial(OPS[name].__call__, np.ones((2, 3)), axis=axis),
+                f"{name}: axis is {axis!r}; required: one",
+            )
+            for name in ("softmax", "log_softmax", "logsumexp")
+            for axis in ("a", None, 1.0, True, (0,))
+        ),
+        *(
+            (
+                partial(OPS[name].__call__, NO_CLASS, target, reduction="sum"),
+                f"{name}: {first} is of shape (3, 0); required: at least one class",
+            )
+            for name, first, target in (
+                ("categorical_cross_entropy", "p", NO_CLASS),
+                ("softmax_cross_entropy", "z", NO_CLASS),
+                ("softmax_cross_entropy_with_integer_labels", "z", LABELS),
+            )
+        ),
+        (
+            lambda: OPS["softmax_cross_entropy_with_integer_labels"](NO_CLASS[:0], LABELS[:0]),
+            "z is of shape (0, 0); required: at least one class",
+        ),
+        *(
+            (
+                partial(OPS[name].__call__, np.ones(2), np.ones(2), reduction=reduction),
+                f'{name}: reduction is {reduction!r}; required: "mean", "sum" or "none"',
+            )
+            for name in ("mse", "binary_cross_entropy")
+            for reduction in (np.ones(2), None, ["mean"])
+        ),
     ],
 )
 def test_the_door_says_what_was_given_and_what_is_required(call: Callable[[], object], message: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         call()
     assert message in str(caught.value)
+
+
+def test_numbers_in_a_file_and_integers_of_numpy_are_let_in(tmp_path: Path) -> None:
+    mapped = np.memmap(tmp_path / "x", np.float64, "w+", shape=(2, 3))
+    mapped[...] = np.arange(6.0).reshape(2, 3) - 2.0
+    assert (relu(mapped) == relu(np.array(mapped))).all()
+    assert (softmax(mapped, axis=untyped_axis) == softmax(np.array(mapped), axis=0)).all()
+
+
+def test_an_operator_that_takes_any_setting_is_asked_no_questions() -> None:
+    def forward(x: Array, **settings: float) -> tuple[Array, ReluResiduals]:
+        return x * settings["slope"], ReluResiduals(x)
+
+    scaled: Any = replace(relu, forward=forward)
+    assert scaled(np.ones(2), slope=2.0).tolist() == [2.0, 2.0]

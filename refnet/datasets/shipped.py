@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+from refnet.arguments import validate_choice
 from refnet.datasets.dataset import Dataset
 from refnet.datasets.table import load_csv
-from refnet.op import ArgumentError
 
 
 class Origin(NamedTuple):
@@ -45,14 +45,7 @@ def load(name: str) -> Dataset:
     Raises:
         ArgumentError: there is no set of that name.
     """
-    if name not in ORIGINS:
-        raise ArgumentError(
-            "load",
-            "name",
-            repr(name),
-            f"one of {', '.join(ORIGINS)}",
-            "Read a file of your own with load_csv.",
-        )
+    validate_choice("load", "name", name, ORIGINS, "Read a file of your own with load_csv.")
     origin = ORIGINS[name]
     data = load_csv(os.path.join(os.path.dirname(__file__), origin.file))
     return data._replace(name=name, common_unit=True, licence=origin.licence, source=origin.source)

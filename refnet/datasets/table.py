@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from refnet.arguments import validate_path
 from refnet.datasets.dataset import Dataset
 from refnet.op import ArgumentError, Labels
 
@@ -30,16 +31,18 @@ def load_csv(
     """Read samples from a CSV file, plain or `.gz`, in UTF-8: one column of classes, numbers in the others.
 
     `label` is the column of the class, by its name or its index; by default the last one. Classes may be
-    words or numbers; they are counted in the order of the numbers, or else of the words. `header` says
+    words or whole numbers; they are counted in the order of the numbers, or else of the words. `header` says
     whether the first line holds the names of the columns; None looks: it does if none of its features is a
     number. Blank lines are skipped.
 
     Raises:
         ArgumentError: a row is longer or shorter than the first, a feature is missing or not a finite
             number, a class is missing, there are no samples, there are fewer than two classes, each sample
-            has a class of its own, or the column of the class does not exist.
+            has a class of its own, the column of the class does not exist, or a setting is not one.
         OSError: the file cannot be read.
     """
+    validate_path("load_csv", path)
+    _validate_settings(label, header, delimiter)
     rows = _rows(path, delimiter)
     if not rows:
         raise _refusal(path, None, "empty", "rows of numbers and a class", "Look whether it was written.")
@@ -81,6 +84,33 @@ def load_csv(
         licence="",
         source=os.fspath(path),
     )
+
+
+def _validate_settings(label: object, header: object, delimiter: object) -> None:
+    if not isinstance(label, str | int) or isinstance(label, bool):
+        raise ArgumentError(
+            "load_csv",
+            "label",
+            repr(label),
+            "the name of a column, a str, or its index, an int",
+            "For the last column use label=-1.",
+        )
+    if not (header is None or isinstance(header, bool)):
+        raise ArgumentError(
+            "load_csv",
+            "header",
+            repr(header),
+            "True, False or None",
+            "With header=True the first line names the columns; label= names the column of the class.",
+        )
+    if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n':
+        raise ArgumentError(
+            "load_csv",
+            "delimiter",
+            repr(delimiter),
+            "one character between two cells, neither a quote nor the end of a line",
+            'Use delimiter=";" or delimiter="\\t".',
+        )
 
 
 def _rows(path: str | os.PathLike[str], delimiter: str) -> list[Row]:
@@ -178,15 +208,20 @@ def _features(path: str | os.PathLike[str], row: Row, column: int, names: list[s
 
 
 def _classes(path: str | os.PathLike[str], cells: list[tuple[int, str]]) -> tuple[Labels, tuple[str, ...]]:
-    """Count the classes: 9 before 10 where they are integers, else in the order of the words."""
+    """Count the classes: 9 before 10 where they are integers, else in the order of the words.
+
+    Not by NumPy, which ends a word before a last "\\0", and makes floats of integers beyond 64 bits.
+    """
     for line, cell in cells:
         if not cell or cell.lower() == "nan":
             raise _refusal(path, line, "without a class", "a class for each sample", "Drop the row.")
     words = [cell for _, cell in cells]
-    if all(_is_number(word) and float(word).is_integer() for word in words):
-        found, labels = np.unique(np.array([int(float(word)) for word in words]), return_inverse=True)
+    numbers = [number for word in words if (number := _whole(word)) is not None]
+    if len(numbers) == len(words):
+        words = list(map(str, numbers))
+        found = list(map(str, sorted(set(numbers))))
     else:
-        found, labels = np.unique(np.array(words), return_inverse=True)
+        found = sorted(set(words))
     if len(found) < 2:
         raise _refusal(path, None, f"of the one class {words[0]}", "at least two classes", "Add samples.")
     if len(found) == len(words) > 2:
@@ -197,7 +232,22 @@ def _classes(path: str | os.PathLike[str], cells: list[tuple[int, str]]) -> tupl
             "classes with more than one sample",
             "label= names the column of the class; by default it is the last one.",
         )
-    return labels.astype(np.intp), tuple(map(str, found))
+    index = {name: position for position, name in enumerate(found)}
+    return np.array([index[word] for word in words], dtype=np.intp), tuple(found)
+
+
+def _whole(word: str) -> int | None:
+    """The integer that a word means, "2.0" and "1e3" included, or None.
+
+    Beyond 2^53 a float is that of other integers too: 9007199254740993.0 remains a word.
+    """
+    if not _is_number(word):
+        return None
+    try:
+        return int(word)
+    except ValueError:
+        value = float(word)
+        return int(value) if value.is_integer() and abs(value) <= 2.0**53 else None
 
 
 def _refusal(
