@@ -7,12 +7,12 @@ infinity, and what is finite is exact. The losses in logits are finite for every
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
 from refnet.activations import RowTerms, balance, row_terms
-from refnet.op import ArgumentError, Array, Labels, Op
+from refnet.op import ArgumentError, Array, Labels, Op, validate_classes
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -22,15 +22,16 @@ def _reduce(op: str, losses: Array, reduction: Reduction) -> Array:
 
     The mean scales by a power of two before it sums: the sum of 3 losses of 2e38 overflows in float32.
     """
+    given: object = reduction  # compared with a word, an array would give an array
+    if not isinstance(given, str) or given not in get_args(Reduction):
+        raise ArgumentError(
+            op, "reduction", repr(given), '"mean", "sum" or "none"', "The mean is over the examples."
+        )
     if reduction == "none":
         return losses
     if reduction == "sum":
         total: Array = np.add.reduce(losses, axis=None)
         return total
-    if reduction != "mean":
-        raise ArgumentError(
-            op, "reduction", repr(reduction), '"mean", "sum" or "none"', "The mean is over the examples."
-        )
     if not losses.size:
         raise ArgumentError(op, "the batch", "empty", "at least one example", 'Use reduction="sum" for 0.')
     scale = 0.5 ** math.ceil(math.log2(losses.size))
@@ -141,6 +142,7 @@ def _categorical_cross_entropy(
 
     0 log(0) = 0; the loss of p = 0 where t > 0 is infinite.
     """
+    validate_classes("categorical_cross_entropy", "p", p)
     terms: Array = np.where(np.equal(t, 0.0), 0.0 * p, -t * np.log(p))
     losses: Array = np.add.reduce(terms, axis=-1)
     return _reduce("categorical_cross_entropy", losses, reduction), TargetResiduals(p, t, reduction)
@@ -176,6 +178,7 @@ def _softmax_cross_entropy(
 
     A logit of minus infinity is a class ruled out: it costs nothing where t = 0.
     """
+    validate_classes("softmax_cross_entropy", "z", z)
     terms = row_terms(z)
     cost: Array = t * (np.log1p(terms.rest) - terms.shifted)
     losses: Array = np.add.reduce(np.where(np.equal(t, 0.0) & np.isinf(z), 0.0, cost), axis=-1)
@@ -224,6 +227,7 @@ def _softmax_cross_entropy_with_integer_labels(
 
     A label outside [0, c) is refused: NumPy would count a negative one from the end.
     """
+    validate_classes("softmax_cross_entropy_with_integer_labels", "z", z)
     _validate_labels(labels, z.shape[-1])
     terms = row_terms(z)
     chosen: Array = np.take_along_axis(terms.shifted, labels[..., None], axis=-1)
