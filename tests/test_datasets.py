@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -86,9 +87,13 @@ def test_the_data_are_in_the_wheel(tmp_path: Path) -> None:
         assert f"refnet/datasets/{file}" in names
 
 
-def test_an_unknown_set_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="'mnist'; required: one of iris, digits"):
-        load("mnist")
+UNKNOWN: list[Any] = ["mnist", None, ["iris"]]
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_an_unknown_set_is_refused(name: Any) -> None:
+    with pytest.raises(ArgumentError, match=re.escape(f"{name!r}; required: one of iris, digits")):
+        load(name)
 
 
 # --------------------------------------------------------------------------------------------------- files
@@ -119,6 +124,35 @@ READ: dict[str, tuple[str | bytes, dict[str, Any], list[list[float]], list[int],
     ),
     "classes that are whole numbers": ("1,2.0\n2,10\n3,2\n", {}, [[1], [2], [3]], [0, 1, 0], ("2", "10")),
     "classes that are not all numbers": ("1,2\n2,ten\n3,2\n", {}, [[1], [2], [3]], [0, 1, 0], ("2", "ten")),
+    "classes that a float would merge": (
+        "1,9007199254740993\n2,9007199254740992\n3,9007199254740993\n",
+        {},
+        [[1], [2], [3]],
+        [1, 0, 1],
+        ("9007199254740992", "9007199254740993"),
+    ),
+    "classes beyond 64 bits": (
+        "1,-1\n2,36893488147419103233\n3,36893488147419103232\n4,-1\n",
+        {},
+        [[1], [2], [3], [4]],
+        [0, 2, 1, 0],
+        ("-1", "36893488147419103232", "36893488147419103233"),
+    ),
+    "whole numbers that a float does not hold, as words": (
+        "1,1e300\n2,9007199254740993.0\n3,1e300\n",
+        {},
+        [[1], [2], [3]],
+        [0, 1, 0],
+        ("1e300", "9007199254740993.0"),
+    ),
+    "classes whose numbers are equal": (
+        "1,1e3\n2,1000\n3,-2.0\n",
+        {},
+        [[1], [2], [3]],
+        [1, 1, 0],
+        ("-2", "1000"),
+    ),
+    "a class with a zero byte": ("1,a\0\n2,a\n3,a\0\n", {}, [[1], [2], [3]], [1, 0, 1], ("a", "a\0")),
     "a header of numbers": ("7,8\n1,x\n2,y\n", {"header": True}, [[1], [2]], [0, 1], ("x", "y")),
     "semicolons": ("a;kind\n1;x\n2;y\n", {"delimiter": ";"}, [[1], [2]], [0, 1], ("x", "y")),
     "spaces, blank lines, no last newline": (
@@ -230,6 +264,27 @@ def test_a_column_that_is_not_there_is_refused(
     with pytest.raises(ArgumentError) as caught:
         load_csv(written(tmp_path, content), label=label)
     assert caught.value.argument == "label"
+    assert text in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        *(
+            ("delimiter", value, "one character between two cells")
+            for value in (";;", "", None, 5, '"', "\n")
+        ),
+        *(("label", value, "the name of a column, a str, or its index") for value in (None, True, 1.0, [0])),
+        *(("header", value, "True, False or None") for value in ("a", 1)),
+        *(("path", value, "the name of a file") for value in (None, 3, b"data.csv", "a\0")),
+    ],
+)
+def test_what_is_no_setting_is_refused_by_name(name: str, value: Any, text: str, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"path": written(tmp_path, "1,x\n2,y\n"), name: value}
+    with pytest.raises(ArgumentError) as caught:
+        load_csv(**settings)
+    assert caught.value.argument == name
+    assert f"{name} is {value!r}; required: " in str(caught.value)
     assert text in str(caught.value)
 
 

@@ -575,6 +575,54 @@ REFUSED: dict[str, tuple[Callable[[], object], str, str]] = {
         "dtype",
         "one of float64, float32, float16, bfloat16",
     ),
+    "sizes that are a number": (lambda: LOOSE.Network(5), "sizes", "5; required: a tuple"),
+    "sizes that could change": (lambda: LOOSE.Network([4, 3]), "sizes", "[4, 3]; required: a tuple"),
+    "hidden layers that are a number": (
+        lambda: LOOSE.Network.for_data(4, 3, hidden=5),
+        "hidden",
+        "write hidden=(32,)",
+    ),
+    "no network to initialise": (
+        lambda: LOOSE.initialise(5, np.random.default_rng(0)),
+        "network",
+        "a int; required: a refnet.Network",
+    ),
+    "a scheme in a list": (
+        lambda: LOOSE.initialise(WIDE, np.random.default_rng(0), scheme=[]),
+        "scheme",
+        "[]; required: one of he, glorot, zeros",
+    ),
+    **{
+        f"a dtype {dtype!r}": (
+            partial(LOOSE.initialise, WIDE, np.random.default_rng(0), dtype=dtype),
+            "dtype",
+            "required: one of float64, float32, float16, bfloat16",
+        )
+        for dtype in ("nonsense", 5, [1, 2], {"names": 1})
+    },
+    "a head in a list": (lambda: LOOSE.predict(X, PARAMS, head=[]), "head", "[]; required: one of softmax"),
+    "a head that is an array": (lambda: LOOSE.predict(X, PARAMS, head=B), "head", "one of softmax, sigmoid"),
+    "samples behind a mask": (
+        lambda: LOOSE.mlp(np.ma.masked_array(X, X > 0.0), PARAMS),
+        "x",
+        "a MaskedArray; required: a NumPy array, and no subclass of it",
+    ),
+    "weights in a matrix": (
+        lambda: LOOSE.mlp(X, [PARAMS[0], (W.view(np.matrix), B)]),
+        "params[1].w",
+        "a matrix; required: a NumPy array, and no subclass of it",
+    ),
+    "labels behind a mask": (
+        lambda: LOOSE.mlp_loss(PARAMS, X, np.ma.masked_array(TWO, [True, False])),
+        "labels",
+        "a MaskedArray",
+    ),
+    "bytes in another order": (
+        lambda: LOOSE.mlp(X.astype(">f8"), PARAMS),
+        "x",
+        "of dtype >f8; required: float64, the dtype of the parameters before it. "
+        "Use .astype(params[0][0].dtype)",
+    ),
     "nothing to collapse": (lambda: LOOSE.collapse([]), "params", "empty"),
     **{
         f"a learning rate of {rate!r}": (

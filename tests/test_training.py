@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import zipfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice, pairwise
@@ -267,6 +269,16 @@ def test_the_sets_have_the_shares_of_the_classes() -> None:
     assert_stratified(divide)
 
 
+def test_a_share_may_be_a_number_of_numpy() -> None:
+    x, labels = numbered([50, 50, 50])
+    for kind in (np.float32, np.float64):
+        shares: dict[str, Any] = {"validation": kind(0.25), "test": kind(0.125)}
+        got = split(x, labels, seed=0, **shares)
+        want = split(x, labels, seed=0, validation=0.25, test=0.125)
+        for a, b in zip(got, want, strict=True):
+            assert np.array_equal(a.x, b.x)
+
+
 def test_a_split_is_random_and_repeatable() -> None:
     assert_shuffled(divide)
     assert_shuffled(divide_plainly)
@@ -518,6 +530,15 @@ def test_a_network_comes_back_from_its_file(network: Network, dtype: npt.DTypeLi
     assert [path.name for path in tmp_path.iterdir()] == ["net"]
 
 
+def test_a_file_that_is_in_the_way_is_left_where_it_is(tmp_path: Path) -> None:
+    partial_file = tmp_path / f"net.{os.getpid()}.partial"
+    partial_file.write_text("of another one")
+    with pytest.raises(FileExistsError):
+        save_network(tmp_path / "net", NETWORK, problem(NETWORK, 1).params)
+    assert partial_file.read_text() == "of another one"
+    assert list(tmp_path.iterdir()) == [partial_file]
+
+
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "net.npz"
     params = problem(NETWORK, 1).params
@@ -558,6 +579,14 @@ def damaged(path: Path, change: Callable[[bytes], bytes]) -> None:
     path.write_bytes(change(path.read_bytes()))
 
 
+def with_header(path: Path, header: str) -> None:
+    """w0 begins with that for a description of its dtype and shape."""
+    stored(path, w0=None)
+    length = len(header).to_bytes(2, "little")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("w0.npy", b"\x93NUMPY\x01\x00" + length + header.encode())
+
+
 GARBAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "nothing": (partial(written, content=b""), "not an npz file"),
     "text": (partial(written, content=b"x,y\n1,2\n"), "not an npz file"),
@@ -570,6 +599,18 @@ GARBAGE: dict[str, tuple[Callable[[Path], None], str]] = {
         ),
         "damaged",
     ),
+    **{
+        f"a header {name}": (partial(with_header, header=header), "damaged")
+        for name, header in {
+            "of braces": "{" * 117,
+            "of brackets": "[" * 5000,
+            "of two levels": "if 1:\n  2\n 3",
+            "without an end": "'''",
+            "of a set of lists": "{[]: 1}",
+            "of nothing": "",
+            "of a huge shape": "{'descr': '<f8', 'fortran_order': False, 'shape': (1" + "0" * 30 + ",)}",
+        }.items()
+    },
     "a pickle": (partial(stored, w0=np.array([{}], dtype=object)), "damaged (Object arrays cannot be loaded"),
     "another format": (partial(stored, format="refnet.network/9"), 'of the format "refnet.network/9"'),
     "no format": (partial(stored, format=None), "without the text format"),
@@ -646,7 +687,47 @@ REFUSED: dict[str, tuple[Callable[[], object], str, str]] = {
     ),
     "a share of 1": (lambda: LOOSE.split(X, LABELS, seed=0, test=1.0), "test", "between 0 and 1"),
     "a share of 0": (lambda: LOOSE.split(X, LABELS, seed=0, validation=0), "validation", "between 0 and 1"),
-    "no seed": (lambda: LOOSE.split(X, LABELS, seed=None), "seed", "an integer of at least 0"),
+    "a share in words": (
+        lambda: LOOSE.split(X, LABELS, seed=0, test="0.1"),
+        "test",
+        "a float between 0 and 1",
+    ),
+    "no seed": (
+        lambda: LOOSE.split(X, LABELS, seed=None),
+        "seed",
+        "None; required: an integer of at least 0. Choose any, such as seed=0.",
+    ),
+    **{
+        f"a seed {seed!r}": (
+            partial(LOOSE.fit, NETWORK, DATA.training, DATA.validation, seed=seed),
+            "seed",
+            "an integer of at least 0. Choose any, such as seed=0.",
+        )
+        for seed in (-1, 1.0, True, "0", [1])
+    },
+    "no network to fit": (
+        lambda: LOOSE.fit("x", DATA.training, DATA.validation, seed=0),
+        "network",
+        "a str; required: a refnet.Network",
+    ),
+    "no samples to fit": (
+        lambda: LOOSE.fit(NETWORK, (None, LABELS), DATA.validation, seed=0),
+        "x of training",
+        "a NoneType; required: a NumPy array of shape (n, k)",
+    ),
+    "no network to save": (
+        lambda: LOOSE.save_network("never", "relu", PARAMS),
+        "network",
+        "a str; required: a refnet.Network",
+    ),
+    **{
+        f"{verb} the path {path!r}": (partial(function, path, *rest), "path", "the name of a file")
+        for verb, function, rest in (
+            ("save to", LOOSE.save_network, (NETWORK, PARAMS)),
+            ("load from", LOOSE.load_network, ()),
+        )
+        for path in (None, 10**6, b"net", "a\0b")
+    },
     "shares of everything": (
         lambda: LOOSE.split(X, LABELS, seed=0, test=0.5, validation=0.5),
         "the training set",
