@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -147,6 +149,14 @@ def _raises(*args: Any) -> Any:
     raise RuntimeError("out of memory")
 
 
+def _exits(*args: Any) -> Any:
+    sys.exit(3)
+
+
+def _raises_in_lines(*args: Any) -> Any:
+    raise RuntimeError("out\nof memory")
+
+
 def _modifies(dy: Array, x: Array) -> Array:
     x *= 2
     return dy * 2 * x
@@ -163,6 +173,8 @@ class _Stateful:
 
 BAD_VJPS: dict[str, tuple[Function, str]] = {
     "raises": (_raises, "vjp raises RuntimeError: out of memory"),
+    "exits": (_exits, "vjp raises SystemExit: 3"),
+    "raises in two lines": (_raises_in_lines, "vjp raises RuntimeError: out of memory"),
     "takes too few arguments": (lambda dy: dy, "vjp raises TypeError"),
     "None": (lambda dy, x: None, "the gradient of input 0 is a NoneType"),
     "a string": (lambda dy, x: "gradient", "the gradient of input 0 is a str"),
@@ -192,6 +204,7 @@ BAD_VJPS: dict[str, tuple[Function, str]] = {
 }
 BAD_FUNCTIONS: dict[str, tuple[Function, str]] = {
     "raises": (_raises, "f raises RuntimeError: out of memory"),
+    "exits": (_exits, "f raises SystemExit: 3"),
     "None": (lambda x: None, "f returns a NoneType; required: a floating array"),
     "an int": (lambda x: 3, "f returns a int"),
     "integers": (lambda x: x.astype(int), "f returns dtype int64"),
@@ -232,6 +245,24 @@ def test_inputs_that_would_pass_unchecked_are_refused(inputs: Any) -> None:
         gradcheck(np.square, lambda dy, x: dy * 2 * x, inputs)
 
 
+@pytest.mark.parametrize("seed", [-1, None, 1.5, "0", True])
+def test_a_seed_that_is_none_is_refused(seed: Any) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"seed is {seed!r}; required: an integer of at least 0")):
+        gradcheck(np.square, lambda dy, x: dy * 2 * x, [X], seed=seed)
+
+
+def test_an_interrupt_from_the_keyboard_is_not_swallowed() -> None:
+    def interrupted(*args: Any) -> Any:
+        raise KeyboardInterrupt
+
+    def interrupted_beside(x: Array) -> Array:
+        return x * x if (x == X).all() else interrupted()
+
+    for f, vjp in ((interrupted, _square_vjp), (interrupted_beside, _square_vjp), (np.square, interrupted)):
+        with pytest.raises(KeyboardInterrupt):
+            gradcheck(f, vjp, [X])
+
+
 # ------------------------------------------------------------------------------ inputs of all kinds, verdicts
 
 
@@ -246,6 +277,24 @@ def _read_only(x: Array) -> Array:
 
 
 def _square_vjp(dy: Array, x: Array) -> Array:
+    return dy * 2 * x
+
+
+def _in_unit(function: Function, ends: Function = _raises) -> Function:
+    """The function, which refuses what lies outside of [-1, 1]."""
+
+    def guarded(*args: Array) -> Any:
+        return function(*args) if (abs(args[-1]) <= 1).all() else ends()
+
+    return guarded
+
+
+EDGES = np.array([1.0, 0.5, -1.0, 1.0, -1.0, 1.0, 0.25, 1.0])
+
+
+def _moves_one_by_one(dy: Array, x: Array) -> Array:
+    if (x != EDGES).sum() > 1:
+        raise RuntimeError("these do not belong together")
     return dy * 2 * x
 
 
@@ -277,6 +326,10 @@ PASSES: dict[str, tuple[Function, Function, Sequence[npt.ArrayLike]]] = {
         lambda dy, x, keep: np.where(keep, dy, 0),
         [X, X > 0],
     ),
+    "bytes in another order": (np.square, lambda dy, x: (dy * 2 * x).astype("f8"), [X.astype(">f8")]),
+    "a gradient with bytes in another order": (np.square, lambda dy, x: (dy * 2 * x).astype(">f8"), [X]),
+    "a vjp that raises outside of [-1, 1]": (np.square, _in_unit(_square_vjp), [EDGES]),
+    "a vjp that exits outside of [-1, 1]": (np.square, _in_unit(_square_vjp, _exits), [EDGES]),
     "two outputs": (lambda x: (x * x, np.sin(x)), _two_vjp, [X]),
     "an empty input beside another": (
         lambda x, e: x * x + e.sum(),
@@ -321,6 +374,19 @@ INCONCLUSIVE: dict[str, tuple[Function, Function, Sequence[npt.ArrayLike], str]]
         [np.array([0.0, 1.0])],
         "domain edge at 1 of 2",
     ),
+    "an edge where f and vjp raise": (
+        _in_unit(np.square),
+        _in_unit(_square_vjp),
+        [np.array([1.0, 0.5, 0.3])],
+        "domain edge at 1 of 3",
+    ),
+    "an edge where f exits": (_in_unit(np.square, _exits), _square_vjp, [EDGES], "domain edge at 6 of 8"),
+    "a vjp that takes no neighbour": (
+        np.square,
+        _moves_one_by_one,
+        [EDGES],
+        "domain edge beside the point, whose last bits were changed: vjp raises RuntimeError: these do not",
+    ),
     "a jump": (np.floor, lambda dy, x: 0 * dy, [np.array([1.0, 1.5])], "noise at 1 of 2"),
     "NaN": (np.square, _square_vjp, [np.array([np.nan, 1.0])], "domain edge"),
     "infinity": (
@@ -352,6 +418,23 @@ def test_what_cannot_be_decided_is_inconclusive_with_the_reason(name: str) -> No
     assert reason in report.reason
     with pytest.raises(AssertionError, match="gradcheck: inconclusive"):
         assert_gradients(f, vjp, inputs)
+
+
+def test_a_wrong_gradient_fails_at_the_edge_of_its_domain_too() -> None:
+    for f in (np.square, _in_unit(np.square)):
+        report = gradcheck(f, _in_unit(lambda dy, x: dy * 2.001 * x), [EDGES])
+        assert report.verdict == "fail", report
+        assert "the gradient is wrong" in report.reason
+
+
+def test_the_limit_of_the_resolution_is_the_one_that_is_written_down() -> None:
+    for text in (gradcheck.__doc__, GradcheckReport.__doc__):
+        assert text is not None
+        assert "x + 1e-10 sin(3e9 x)" in " ".join(text.split())
+    x = np.array([0.3, 0.7, 1.5])
+    for size, verdict in ((1e-10, "pass"), (1e-9, "inconclusive"), (1e-5, "fail")):
+        report = gradcheck(lambda x, e=size: x + e * np.sin(0.3 / e * x), lambda dy, x: dy * 1.0, [x])
+        assert report.verdict == verdict, report
 
 
 def test_a_claim_outside_the_one_sided_derivatives_of_a_kink_fails() -> None:

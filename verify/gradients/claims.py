@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from verify.gradients.contract import Candidate, ContractError, Cotangent
+from verify.gradients.contract import Candidate, ContractError, Cotangent, DomainEdge, Refusal
 from verify.gradients.ladder import Floats
 from verify.gradients.numerical import Array
 
@@ -40,11 +41,31 @@ def rounding_error(
     Every argument is moved by one ulp up or down. A stable algorithm returns the exact gradient of such a
     neighbour, and an unstable one shows its own rounding errors, which are new for every neighbour. A
     computation in a format less precise than its arguments gets no allowance: it does not see the change.
+
+    Where vjp raises beside the point, its domain ends there, as that of a probability does at 1: from then
+    on elements move only to where it does not.
+
+    Raises:
+        DomainEdge: vjp raises where several elements move, although each of them may move alone.
+        ContractError: vjp breaks its contract otherwise.
     """
     changes = [np.zeros(g.shape) for g in claim]
+    rooms: tuple[Room, ...] | None = None
     for _ in range(NEIGHBOURS):
         points = tuple(_neighbour(rng, x) for x in candidate.points)
-        moved = candidate.gradients(tuple(_neighbour(rng, v) for v in dy), points)
+        near = tuple(_neighbour(rng, v) for v in dy)
+        if rooms is None:
+            try:
+                moved = candidate.gradients(near, points)
+            except Refusal:
+                rooms = _rooms(candidate, dy)
+        if rooms is not None:
+            try:
+                moved = candidate.gradients(near, tuple(map(_kept_inside, points, candidate.points, rooms)))
+            except Refusal as refusal:
+                raise DomainEdge(
+                    f"domain edge beside the point, whose last bits were changed: {refusal}"
+                ) from refusal
         for change, g, g0 in zip(changes, moved, claim, strict=True):
             with np.errstate(all="ignore"):
                 np.fmax(change, abs(np.asarray(g, np.float64) - np.asarray(g0, np.float64)), out=change)
@@ -57,10 +78,46 @@ def rounding_error(
     return [SPREAD * change + floor for change, floor in zip(changes, floors, strict=True)]
 
 
+class Room(NamedTuple):
+    """How far the elements of one input may move by an ulp: to themselves where vjp raises beside them."""
+
+    lowest: Array
+    highest: Array
+
+
+def _rooms(candidate: Candidate, dy: Cotangent) -> tuple[Room, ...]:
+    """Move every element alone, down and up: twice as many calls of vjp as there are elements."""
+    rooms = tuple(Room(x.copy(), x.copy()) for x in candidate.points)
+    for position in candidate.positions:
+        for side, toward in zip(rooms[position], (-np.inf, np.inf), strict=True):
+            points = list(candidate.points)
+            beside = _beside(candidate.points[position], np.full_like(side, toward))
+            for element in range(side.size):
+                points[position] = candidate.points[position].copy()
+                points[position].flat[element] = beside.flat[element]
+                try:
+                    candidate.gradients(dy, tuple(points))
+                except Refusal:
+                    continue
+                side.flat[element] = beside.flat[element]
+    return rooms
+
+
+def _kept_inside(moved: Array, x: Array, room: Room) -> Array:
+    """Elements whose way is barred go the other way, and stay if that is barred too."""
+    down = np.where(room.lowest < x, room.lowest, room.highest)
+    up = np.where(room.highest > x, room.highest, room.lowest)
+    return np.asarray(np.where(moved < x, down, np.where(moved > x, up, x)), dtype=x.dtype)
+
+
 def _neighbour(rng: np.random.Generator, x: Array) -> Array:
     if not np.issubdtype(x.dtype, np.floating):
         return x
-    toward = np.where(rng.random(x.shape) < 0.5, -np.inf, np.inf).astype(x.dtype)
+    return _beside(x, np.where(rng.random(x.shape) < 0.5, -np.inf, np.inf).astype(x.dtype))
+
+
+def _beside(x: Array, toward: Array) -> Array:
+    """The next number in a direction; 0, infinities and NaN stay."""
     with np.errstate(all="ignore"):
         return np.asarray(np.where((x == 0) | ~np.isfinite(x), x, np.nextafter(x, toward)), dtype=x.dtype)
 

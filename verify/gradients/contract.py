@@ -21,6 +21,18 @@ class ContractError(Exception):
         self.diagnosis = diagnosis
 
 
+class Refusal(ContractError):
+    """The function raises: a broken contract at the point itself, the edge of its domain beside it."""
+
+
+class DomainEdge(Exception):
+    """The function raises beside the point, so that nothing is known of it; the message is the reason."""
+
+
+LINE = 300
+"""Characters of a foreign exception that a reason repeats."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """f and vjp at one point, behind the checks of their contract. Every call gets fresh copies."""
@@ -64,8 +76,9 @@ class Candidate:
         """What vjp returns for the floating inputs, at the candidate's own or another point.
 
         Raises:
-            ContractError: vjp raises, modifies an argument, or returns the wrong number of gradients, or
-                gradients of the wrong type, dtype or shape, or an input itself.
+            Refusal: vjp raises.
+            ContractError: vjp modifies an argument, or returns the wrong number of gradients, or gradients
+                of the wrong type, dtype or shape, or an input itself. The order of bytes is no difference.
         """
         points = self.points if points is None else points
         returned = _call("vjp", self.vjp, (dy if self.many else dy[0], *points), points)
@@ -87,7 +100,7 @@ class Candidate:
                     f"{name} has shape {array.shape}; required: {x.shape}, the shape of the input",
                     explain_shape(array.astype(np.float64), x.shape, known) if is_floating(array) else (),
                 )
-            if array.dtype != x.dtype:
+            if array.dtype.newbyteorder("=") != x.dtype.newbyteorder("="):
                 raise ContractError(f"{name} has dtype {array.dtype}; required: {x.dtype}, as the input")
         return tuple(np.array(g) for g in given)
 
@@ -100,8 +113,10 @@ def _call(
     try:
         with np.errstate(all="ignore"):
             result = function(*copies)
-    except Exception as error:
-        raise ContractError(f"{name} raises {type(error).__name__}: {error}") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a foreign function may raise anything, SystemExit included
+        raise Refusal(f"{name} raises {_told(error)}") from error
     for position, (before, after) in enumerate(zip(args, copies, strict=True)):
         offset = len(args) - len(points)
         if not _identical(as_tuple(before), as_tuple(after)):
@@ -118,6 +133,15 @@ def _call(
                     ("the input itself is returned as a gradient",),
                 )
     return result
+
+
+def _told(error: BaseException) -> str:
+    """A foreign exception in one line; even its text is foreign code."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:
+        text = "its text cannot be had"
+    return f"{type(error).__name__}: {text}"[:LINE]
 
 
 def _copy(value: object) -> object:

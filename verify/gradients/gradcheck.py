@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from verify.gradients.claims import random_cotangent, require_linear, rounding_error
-from verify.gradients.contract import Candidate, ContractError, require_deterministic
+from verify.gradients.contract import Candidate, ContractError, DomainEdge, require_deterministic
 from verify.gradients.diagnosis import diagnose
 from verify.gradients.ladder import Bools, Floats
 from verify.gradients.numerical import (
@@ -79,10 +79,23 @@ def gradcheck(
             more elements that are not.
         inconclusive: everything else, with the reason: noise, domain edge, mostly kinks, too low a
             resolution, or a check without content (no elements, or every gradient 0 at this point).
+
+    Not seen is what is narrower than the finest step, which is 2^-30 of the scale of the input (2^-20 in
+    float32, 2^-7 in float16), and no higher than rounding noise may be: the sines in x + 1e-10 sin(3e9 x)
+    count as noise, and its slope as 1 +- `resolution`, though it goes from 0.7 to 1.3.
+
+    Raises:
+        TypeError: an input has a dtype that cannot be differentiated, or `inputs` is no sequence of them.
+        ValueError: seed is not an integer of at least 0.
     """
+    given: object = seed
+    if not isinstance(given, int | np.integer) or isinstance(given, bool) or given < 0:
+        raise ValueError(f"seed is {seed!r}; required: an integer of at least 0. Choose any, such as seed=0")
     candidate = Candidate(f, vjp, as_points(inputs))
     try:
-        evidence = _compare(candidate, seed)
+        evidence = _compare(candidate, int(seed))
+    except DomainEdge as edge:
+        return GradcheckReport("inconclusive", str(edge), seed)
     except ContractError as broken:
         return GradcheckReport("fail", str(broken), seed, diagnosis=broken.diagnosis)
     return _judge(candidate, evidence, seed)

@@ -324,7 +324,9 @@ def _sample(
                 x.flat[element] = centre + sign * h
             try:
                 outputs = flatten(evaluate(f, moved))
-            except Exception:  # whatever it is: f is not defined there
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # whatever it is, be it SystemExit: f is not defined there
                 outputs = np.empty(0)
             row[:] = outputs if outputs.size == row.size else np.nan
 

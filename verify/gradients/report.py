@@ -41,7 +41,9 @@ class GradcheckReport:
     compared, and of a Jacobian with one wrong element in a column. The errors of more elements can cancel in
     the sum with a random cotangent: if the largest of them is e times the resolution, with a probability of
     at most 1/e + 2^-10 for each of two cotangents (each magnitude has 2^9 values or more, evenly spaced):
-    below 4e-6 for e = 1000. `failing` and `unresolved` count elements of
+    below 4e-6 for e = 1000. All this is said of f as its steps see it: what is narrower than the finest of
+    them and no higher than noise, such as the sines in x + 1e-10 sin(3e9 x), is smoothed away (see
+    `gradcheck`). `failing` and `unresolved` count elements of
     inputs (an element that fails for several cotangents counts once) out of `elements`. `worst` is the
     element with the largest ratio, also in a pass.
     """
