@@ -6,6 +6,7 @@ Where the textbook form fails, the comment gives an input at which it does.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -152,6 +153,13 @@ def balance(dx: Array, at: Array) -> Array:
     return np.where(at, -np.add.reduce(others, axis=-1, keepdims=True), others)
 
 
+def _headroom(dy: Array) -> Array:
+    """A power of two for each row: 1, unless the sum of its entries could overflow, as max + max does."""
+    scale = 0.25 / 2.0 ** math.ceil(math.log2(dy.shape[-1]))
+    largest: Array = np.maximum.reduce(np.abs(dy), axis=-1, keepdims=True)
+    return np.where(np.isinf(largest / scale), scale, 1.0).astype(dy.dtype)
+
+
 class SoftmaxResiduals(NamedTuple):
     y: Array
     axis: int
@@ -179,8 +187,10 @@ def _softmax_backward(residuals: SoftmaxResiduals, dy: Array) -> ElementwiseGrad
     """
     y, axis = residuals.y.swapaxes(residuals.axis, -1), residuals.axis
     dy = dy.swapaxes(axis, -1)
+    scale = _headroom(dy)
+    dy = dy * scale
     relative: Array = dy - np.take_along_axis(dy, y.argmax(-1)[..., None], axis=-1)
-    dx: Array = y * (relative - np.add.reduce(y * relative, axis=-1, keepdims=True))
+    dx: Array = y * (relative - np.add.reduce(y * relative, axis=-1, keepdims=True)) / scale
     return ElementwiseGradients(dx.swapaxes(axis, -1))
 
 
@@ -208,8 +218,10 @@ def _log_softmax_backward(residuals: LogSoftmaxResiduals, dy: Array) -> Elementw
     """dx = dy - softmax(x) * sum(dy), balanced at the largest entry."""
     terms, axis = residuals
     dy = dy.swapaxes(axis, -1)
+    scale = _headroom(dy)
+    dy = dy * scale
     probabilities: Array = terms.others / (1.0 + terms.rest)
-    dx = balance(dy - probabilities * np.add.reduce(dy, axis=-1, keepdims=True), terms.is_top)
+    dx = balance(dy - probabilities * np.add.reduce(dy, axis=-1, keepdims=True), terms.is_top) / scale
     return ElementwiseGradients(dx.swapaxes(axis, -1))
 
 
@@ -225,7 +237,7 @@ def _logsumexp(x: Array, *, axis: int = -1) -> tuple[Array, LogSumExpResiduals]:
     """y = log(sum(exp(x))) along `axis`, of at least one entry, which the output no longer has.
 
     Minus infinity for a row of nothing else, infinity for a row with an infinity. A row whose top is
-    infinite is not shifted, because inf - inf is NaN.
+    infinite is not shifted, because inf - inf is NaN. The gradient at an infinity is NaN, as softmax is.
     """
     validate_axis("logsumexp", x, axis)
     rows = x.swapaxes(axis, -1)
@@ -234,7 +246,8 @@ def _logsumexp(x: Array, *, axis: int = -1) -> tuple[Array, LogSumExpResiduals]:
     others: Array = np.where(is_top, 0.0, np.exp(rows - np.where(np.isinf(top), 0.0, top)))
     rest: Array = np.add.reduce(others, axis=-1, keepdims=True)
     y: Array = top + np.log1p(rest)
-    probabilities: Array = np.where(is_top, 1.0, others) / (1.0 + rest)
+    # with no shift the other entries of a row with an infinity overflow too: (inf, 800) would give (0, NaN)
+    probabilities: Array = np.where(np.isinf(top), np.nan, np.where(is_top, 1.0, others) / (1.0 + rest))
     return y.swapaxes(axis, -1).squeeze(axis), LogSumExpResiduals(probabilities, axis)
 
 

@@ -20,7 +20,8 @@ Reduction = Literal["mean", "sum", "none"]
 def _reduce(op: str, losses: Array, reduction: Reduction) -> Array:
     """The loss of the batch from the losses of its examples.
 
-    The mean scales by a power of two before it sums: the sum of 3 losses of 2e38 overflows in float32.
+    Where the sum overflows, the mean scales by a power of two first: 3 losses of 2e38 in float32. Not
+    elsewhere: a quarter of a subnormal loss is 0.
     """
     given: object = reduction  # compared with a word, an array would give an array
     if not isinstance(given, str) or given not in get_args(Reduction):
@@ -34,6 +35,9 @@ def _reduce(op: str, losses: Array, reduction: Reduction) -> Array:
         return total
     if not losses.size:
         raise ArgumentError(op, "the batch", "empty", "at least one example", 'Use reduction="sum" for 0.')
+    total = np.add.reduce(losses, axis=None)
+    if not np.isinf(total):
+        return total / losses.size
     scale = 0.5 ** math.ceil(math.log2(losses.size))
     mean: Array = np.add.reduce(losses * scale, axis=None) / (losses.size * scale)
     return mean
@@ -79,12 +83,16 @@ def _binary_cross_entropy(
 def _binary_cross_entropy_backward(residuals: TargetResiduals, dy: Array) -> ProbabilityGradients:
     """dp = (p - t) / (p (1 - p)), which is 1 / (1 - p) for t = 0 and -1 / p for t = 1.
 
-    At p = t = 0 the general form is 0 / 0; the derivative there is 1.
+    At p = t = 0 the general form is 0 / 0; the derivative there is 1. The share of the example comes first:
+    1 / p overflows at p = 1e-310, where a mean over 64 does not.
     """
     p, t, reduction = residuals
-    general: Array = (p - t) / (p * (1.0 - p))
-    slope: Array = np.where(np.equal(t, 0.0), 1.0 / (1.0 - p), np.where(np.equal(t, 1.0), -1.0 / p, general))
-    return ProbabilityGradients(_share(dy, reduction, p.size) * slope)
+    share = _share(dy, reduction, p.size)
+    general: Array = share * (p - t) / (p * (1.0 - p))
+    negative, positive = np.equal(t, 0.0), np.equal(t, 1.0)
+    return ProbabilityGradients(
+        np.where(negative, share / (1.0 - p), np.where(positive, -share / p, general))
+    )
 
 
 binary_cross_entropy = Op(
@@ -149,11 +157,12 @@ def _categorical_cross_entropy(
 
 
 def _categorical_cross_entropy_backward(residuals: TargetResiduals, dy: Array) -> ProbabilityGradients:
-    """dp = -t / p, and 0 where t = 0 (at p = t = 0 as well)."""
+    """dp = -t / p, and 0 where t = 0 (at p = t = 0 as well). The share of the example comes first: t / p may
+    overflow where the mean over the batch does not.
+    """
     p, t, reduction = residuals
-    share = _share(dy, reduction, p[..., 0].size)
-    slope: Array = np.where(np.equal(t, 0.0), 0.0 * p, -t / p)
-    return ProbabilityGradients(share[..., None] * slope)
+    share = _share(dy, reduction, p[..., 0].size)[..., None]
+    return ProbabilityGradients(np.where(np.equal(t, 0.0), 0.0 * p, -t * share / p))
 
 
 categorical_cross_entropy = Op(
@@ -181,7 +190,8 @@ def _softmax_cross_entropy(
     validate_classes("softmax_cross_entropy", "z", z)
     terms = row_terms(z)
     cost: Array = t * (np.log1p(terms.rest) - terms.shifted)
-    losses: Array = np.add.reduce(np.where(np.equal(t, 0.0) & np.isinf(z), 0.0, cost), axis=-1)
+    ruled_out = np.equal(t, 0.0) & (np.isinf(z) | np.isinf(terms.shifted))  # max - (-max) overflows
+    losses: Array = np.add.reduce(np.where(ruled_out, 0.0, cost), axis=-1)
     return _reduce("softmax_cross_entropy", losses, reduction), SoftmaxLossResiduals(terms, t, reduction)
 
 
@@ -296,9 +306,9 @@ def _mse(p: Array, t: Array, *, reduction: Reduction = "mean") -> tuple[Array, T
 
 
 def _mse_backward(residuals: TargetResiduals, dy: Array) -> ProbabilityGradients:
-    """dp = 2 (p - t)."""
+    """dp = 2 (p - t), doubled last: 2 dy overflows before the product with a small difference does."""
     p, t, reduction = residuals
-    return ProbabilityGradients(2.0 * _share(dy, reduction, p.size) * (p - t))
+    return ProbabilityGradients(2.0 * (_share(dy, reduction, p.size) * (p - t)))
 
 
 mse = Op("mse", "(),()->()", ("p", "t"), _mse, _mse_backward)

@@ -19,10 +19,11 @@ class SgdGradients(NamedTuple):
     grad: Array
 
 
-def validate_learning_rate(op: str, learning_rate: object) -> float:
+def validate_learning_rate(op: str, learning_rate: object, dtype: np.dtype[np.floating]) -> float:
     """Return the learning rate as a Python float, which takes the dtype of the array that it multiplies.
 
-    A `np.float64` would turn a float32 parameter into float64.
+    A `np.float64` would turn a float32 parameter into float64. A rate that the dtype does not hold would
+    become 0 or infinity there: 1e300 times a gradient of 0 is NaN in float32.
     """
     given = f"a {type(learning_rate).__name__}"
     if isinstance(learning_rate, int | float | np.integer | np.floating) and not isinstance(
@@ -32,6 +33,15 @@ def validate_learning_rate(op: str, learning_rate: object) -> float:
             rate = float(learning_rate)
         except OverflowError:  # an int beyond float64
             rate = math.inf
+        least, most = float(np.finfo(dtype).smallest_normal), float(np.finfo(dtype).max)
+        if 0.0 < rate < math.inf and not least <= rate <= most:
+            raise ArgumentError(
+                op,
+                "learning_rate",
+                str(rate),
+                f"a number that {dtype} holds, from {least:.2g} to {most:.2g}",
+                "Use a rate near 0.01, or parameters in float64.",
+            )
         if 0.0 < rate < math.inf:
             return rate
         given = str(learning_rate)
@@ -49,7 +59,7 @@ def _sgd_step(param: Array, grad: Array, *, learning_rate: float) -> tuple[Array
 
     Robbins and Monro, A Stochastic Approximation Method, Ann. Math. Statist. 22 (1951), equation 7.
     """
-    rate = validate_learning_rate("sgd_step", learning_rate)
+    rate = validate_learning_rate("sgd_step", learning_rate, param.dtype)
     return param - rate * grad, SgdResiduals(rate)
 
 

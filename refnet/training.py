@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from itertools import count, islice
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from refnet.activations import relu
 from refnet.arguments import (
     validate_array,
     validate_count,
+    validate_flag,
     validate_generator,
     validate_labels,
     validate_network,
@@ -80,6 +81,7 @@ def split(
     """
     validate_array("split", "x", x, 2, "(n, k)", None)
     validate_one_label_each("split", labels, x)
+    validate_flag("split", "stratified", stratified)
     validation, test = _share("validation", validation), _share("test", test)
     n = len(labels)
     rng = np.random.default_rng(validate_seed("split", seed))
@@ -161,9 +163,10 @@ class Scaling(NamedTuple):
         times 0.1 is 0.10000000000000002, and dividing by the deviation from that makes noise of size 1.
 
         Raises:
-            ArgumentError: x is not a matrix of finite numbers with at least one row.
+            ArgumentError: x is not a matrix of finite numbers with at least one row, common is no bool.
         """
         _validate_features("Scaling.of", x)
+        validate_flag("Scaling.of", "common", common)
         wide: Array = x.astype(np.float64)
         low: Array = np.minimum.reduce(wide, axis=0)
         constant = low == np.maximum.reduce(wide, axis=0)
@@ -281,9 +284,9 @@ def sgd_epoch(
     Raises:
         ArgumentError: an argument does not fit the others, a label is out of range, there is no sample.
     """
-    rate = validate_learning_rate("sgd_epoch", learning_rate)
     validate_count("sgd_epoch", "batch_size", batch_size)
     xs, layers, dtype = validate_network("sgd_epoch", xs, params, activation, name="xs")
+    rate = validate_learning_rate("sgd_epoch", learning_rate, xs.dtype)
     validate_labels("sgd_epoch", labels, xs, layers, head)
     with np.errstate(all="ignore"):
         return rounded(_descend(layers, xs, labels, rate, batch_size, activation, head), dtype)
@@ -399,7 +402,6 @@ def run_epochs(
         ArgumentError: an argument does not fit the others, a label is out of range, a set is empty.
     """
     validate_generator("run_epochs", rng)
-    rate = validate_learning_rate("run_epochs", learning_rate)
     validate_count("run_epochs", "batch_size", batch_size)
     sets: list[Samples] = []
     for name, pair in (("training", training), ("validation", validation)):
@@ -407,6 +409,7 @@ def run_epochs(
         x, layers, dtype = validate_network("run_epochs", x, params, activation, name=f"x of {name}")
         validate_labels("run_epochs", labels, x, layers, head, of=f" of {name}")
         sets.append(Samples(x, labels))
+    rate = validate_learning_rate("run_epochs", learning_rate, sets[0].x.dtype)
     return _epochs(layers, dtype, sets[0], sets[1], rng, rate, batch_size, activation, head)
 
 
@@ -469,5 +472,5 @@ def fit(
         activation=network.activation,
         head=network.head,
     )
-    rows = list(islice(run, epochs))
+    rows = [row for _, row in zip(range(epochs), run, strict=False)]  # the range first: no epoch too many
     return rows[-1][1], tuple(record for record, _ in rows)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,16 @@ def excess(got: Values, truth: Truth, bound: ErrorBound, fmt: Format) -> float:
     return float(ratios.max(initial=0.0))
 
 
+MOST = 60
+"""Elements of all inputs of an example that is certified here."""
+
+
+def small_examples(spec: Spec, fmt: Format, count: int, seed: int) -> Iterator[Example]:
+    """The first cases of a plan whose exact gradients cost little: the square of their elements."""
+    drawn = (draw(spec, fmt, number, seed) for number in itertools.count())
+    return itertools.islice((e for e in drawn if sum(x.size for x in e.inputs) <= MOST), count)
+
+
 # ---------------------------------------------------------------------------------- the operators of refnet
 
 
@@ -50,8 +61,7 @@ def excess(got: Values, truth: Truth, bound: ErrorBound, fmt: Format) -> float:
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_the_bounds_cover_the_reference(spec: Spec, fmt: Format) -> None:
     op, decided = OPS[spec.name], 0
-    for number in range(16):
-        example = draw(spec, fmt, number, seed=0)
+    for example in small_examples(spec, fmt, 16, seed=0):
         x, dy, settings = example.inputs, example.dy, example.settings
         truth = certify(spec.definition, x, fmt, settings)
         bound = value_bound(op, spec, x, settings, fmt)
@@ -68,8 +78,7 @@ def test_the_bounds_cover_the_reference(spec: Spec, fmt: Format) -> None:
 def test_the_reference_computes_the_same_on_numbers_with_bounds(spec: Spec) -> None:
     """The bound is of the code that runs: every bit of the value is that of the plain computation."""
     model = RoundingModel.of(FLOAT64, statistical=True, flush_to_zero=False)
-    for number in range(8):
-        example = draw(spec, FLOAT64, number, seed=1)
+    for example in small_examples(spec, FLOAT64, 8, seed=1):
         with np.errstate(all="ignore"):
             plain, _ = OPS[spec.name].forward(*example.inputs, **example.settings)
             carried: Any = OPS[spec.name].forward(*in_model(example.inputs, model), **example.settings)[0]
@@ -84,8 +93,7 @@ FORMS = {f"{spec.name}: {form.name}": (spec, form) for spec in SPECS.values() fo
 def excess_of_form(spec: Spec, form: Form, fmt: Format) -> float:
     """The largest error of a form, computed by plain NumPy, as a multiple of the bound of its operator."""
     op, worst = OPS[spec.name], 0.0
-    for number in range(24):
-        example = draw(spec, fmt, number, seed=2)
+    for example in small_examples(spec, fmt, 24, seed=2):
         x, dy, settings = example.inputs, example.dy, example.settings
         with np.errstate(all="ignore"):
             if form.value is not None:

@@ -12,7 +12,8 @@ A sum of n terms t with value s, added in any order, has two bounds:
 * statistical: lambda u sqrt(m^2 n^3 / 3 + v n^2 / 2) + u |s|, with m and v the mean and the variance of the
   terms. Independent roundings of mean zero give lambda u sqrt(sum of the squared partial sums) with
   probability 1 - 2 exp(-lambda^2 / 2) (Azuma's inequality), and the average of that sum over the orders is
-  at most m^2 n^3 / 3 + v n^2 / 2. With lambda = 6 an honest sum exceeds it once in 3e7.
+  at most m^2 n^3 / 3 + v n^2 / 2. With lambda = 6 an honest sum in an average order exceeds it once in 3e7;
+  one that adds thousands of sorted terms, whose partial sums are the largest of all orders, may exceed it.
 
 Products that are summed (a matrix product) add one rounding for each term. A term added to a finished sum
 is one more term of the same sum, because an implementation may start from it, as it does from a bias.
@@ -107,7 +108,8 @@ class OpenSum:
             likely = LAMBDA * u * (spread + np.sqrt(self.products)) + u * np.abs(total)
             told = self.squares > SQUARES_UNDERFLOW  # they may also overflow: then `likely` is not a number
             rounding = np.where(told, np.fmin(rounding, likely), rounding)
-        return np.asarray(self.inherited + rounding)
+        flushed = np.where(self.magnitude > 0.0, n * model.flushed_below, 0.0)
+        return np.asarray(self.inherited + rounding + flushed)
 
 
 class Bounded(NDArrayOperatorsMixin):
@@ -117,7 +119,10 @@ class Bounded(NDArrayOperatorsMixin):
         self, value: npt.ArrayLike, error: npt.ArrayLike, model: RoundingModel, terms: OpenSum | None = None
     ) -> None:
         self.value: Floats = np.asarray(value, dtype=np.float64)
-        self.error: Floats = np.array(np.broadcast_to(np.asarray(error, np.float64), self.value.shape))
+        given = np.broadcast_to(np.asarray(error, np.float64), self.value.shape)
+        # float64 goes on where the format has overflowed, and knows nothing of what comes of that
+        beyond = np.isfinite(self.value) & (np.abs(self.value) > model.fmt.largest)
+        self.error: Floats = np.where(beyond, np.inf, given)
         self.model = model
         self.terms = terms
 
@@ -224,8 +229,13 @@ def lift(x: Any, model: RoundingModel) -> Bounded:
 
 
 def _rounded(value: Floats, error: Floats, model: RoundingModel, *, ulp: float = 0.5) -> Bounded:
-    """A result that is rounded once: `ulp` units in the last place, at most 2 u |value| each."""
-    return Bounded(value, error + 2.0 * ulp * model.unit_roundoff * (np.abs(value) + error), model)
+    """A result that is rounded once: `ulp` units in the last place, at most 2 u |value| each.
+
+    A sum that is subnormal is exact (it is a multiple of the smallest number), but it may be flushed.
+    """
+    size = np.abs(value)
+    flushed = np.where((size < model.flushed_below) & (size + error > 0.0), model.flushed_below, 0.0)
+    return Bounded(value, error + 2.0 * ulp * model.unit_roundoff * (size + error) + flushed, model)
 
 
 def _add(a: Bounded, b: Bounded) -> Bounded:
@@ -254,7 +264,8 @@ def _multiply(a: Bounded, b: Bounded) -> Bounded:
     safe = (
         (_is_power_of_two(a) & ~((np.abs(a.value) > 0) & (np.abs(a.value) < 1)))
         | (_is_power_of_two(b) & ~((np.abs(b.value) > 0) & (np.abs(b.value) < 1)))
-        | (value == 0.0) & (error == 0.0)
+        | ((a.value == 0.0) & (a.error == 0.0))
+        | ((b.value == 0.0) & (b.error == 0.0))
     )
     rounding = np.where(exact, 0.0, a.model.unit_roundoff * (np.abs(value) + error))
     return Bounded(value, error + rounding + np.where(safe, 0.0, a.model.underflow), a.model)
