@@ -403,3 +403,20 @@ def test_the_top_level_holds_nothing_else() -> None:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_package_carries_its_types(package: str) -> None:
     assert (ROOT / package / "py.typed").is_file()
+
+
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "flint": "python-flint", "ml_dtypes": "ml-dtypes"}
+"""The distributions whose names are not those of what is imported from them."""
+
+OPTIONAL = {"sklearn": "sklearn", "matplotlib": "plot"}
+"""The libraries that come with an extra, and its name; all others come with the package."""
+
+
+def test_every_library_that_is_imported_is_a_dependency() -> None:
+    """The wheel is tested beside the libraries of the test environment, which would hide one not declared."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for library in ("numpy", *THIRD_PARTIES):
+        extra = OPTIONAL.get(library)
+        declared = project["optional-dependencies"][extra] if extra else project["dependencies"]
+        distribution = DISTRIBUTIONS.get(library, library)
+        assert any(line.startswith(f"{distribution}>=") for line in declared), library
