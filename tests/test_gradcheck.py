@@ -22,6 +22,7 @@ from tests.gradient_examples import EXAMPLES, MISTAKES, softmax, softmax_vjp
 from verify.arithmetic.formats import FLOAT32, FLOAT64, Format
 from verify.gradients import GradcheckReport, assert_gradients, gradcheck
 from verify.gradients.claims import random_cotangent
+from verify.gradients.diagnosis import explain_shape
 from verify.laws.examples import REGIMES, Shape, make_example
 from verify.mistakes import catalogue
 
@@ -60,6 +61,25 @@ def test_a_mistake_fails_and_is_named(name: str) -> None:
         report = gradcheck(EXAMPLES[example].f, vjp, inputs, seed=seed)
         assert report.verdict == "fail", report
         assert diagnosis in " ".join(report.diagnosis), report
+
+
+@pytest.mark.parametrize(
+    ("shape", "due", "hint"),
+    [
+        ((1, 8), (8,), ("an axis of length 1 too many",)),
+        ((8,), (1, 8), ("an axis of length 1 too few",)),
+        ((1, 8, 1), (8,), ("2 axes of length 1 too many",)),
+        ((1,), (), ("an axis of length 1 too many",)),
+        ((1, 8), (8, 1), ("transposed",)),
+        ((3, 8), (8,), ("missing sum over axes (0,)",)),
+    ],
+)
+def test_a_wrong_shape_has_one_hint(
+    shape: tuple[int, ...], due: tuple[int, ...], hint: tuple[str, ...]
+) -> None:
+    claimed = np.arange(1.0, 1.0 + math.prod(shape)).reshape(shape)
+    numerical = claimed.sum(axis=0) if shape == (3, *due) else claimed.reshape(due)
+    assert explain_shape(claimed, due, numerical) == hint
 
 
 # ------------------------------------------------------------------------------------- refnet's operators

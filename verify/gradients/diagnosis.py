@@ -40,8 +40,8 @@ def explain_shape(claimed: Floats, shape: tuple[int, ...], numerical: Floats | N
         return ("transposed",)
     surplus = claimed.ndim - len(shape)
     if surplus and [n for n in claimed.shape if n != 1] == [n for n in shape if n != 1]:
-        axes = "an axis" if abs(surplus) == 1 else f"{abs(surplus)} axes"
-        return (f"{axes} of length 1 too {'many' if surplus > 0 else 'few'}",)
+        what = "an axis" if abs(surplus) == 1 else f"{abs(surplus)} axes"
+        return (f"{what} of length 1 too {'many' if surplus > 0 else 'few'}",)
     found = []
     for axes in _subsets(claimed.ndim):
         for name, reduce in (("sum", np.sum), ("mean", np.mean)):

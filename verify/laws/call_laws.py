@@ -189,7 +189,7 @@ def _vjp_additive(subject: Subject, example: Example, fmt: Format) -> None:
 
 
 def _rounding_of_gradients(subject: Subject, example: Example, fmt: Format) -> list[Values]:
-    """What the subject's own gradients may lose: (n + k) u sum_j |dy_j D_j| for n elements of dy.
+    """What the subject's own gradients may lose: (n + k) u sum_j |dy_j D_j| for n terms that are not 0.
 
     A gradient that is linear in dy is sum_j dy_j D_j. Its D_j may be wrong, but are the same bits for every
     dy; what differs are k roundings on the way of each dy_j, and n of the sum (Higham, Accuracy and Stability
@@ -197,17 +197,24 @@ def _rounding_of_gradients(subject: Subject, example: Example, fmt: Format) -> l
     compute in float32 and round once. Infinite where a gradient is.
     """
     inner = fmt if fmt.precision >= FLOAT32.precision else FLOAT32
-    steps = example.dy.size + STEPS
     terms = [np.zeros(gradient.shape) for gradient in subject.gradients(example)]
+    counts = [np.zeros_like(total) for total in terms]
     for at in np.ndindex(example.dy.shape):
         alone = np.zeros_like(example.dy)
         alone[at] = example.dy[at]
         parts = subject.gradients(replace(example, dy=alone))
-        terms = [total + np.abs(part) for total, part in zip(terms, parts, strict=True)]
-    relative = steps * inner.unit_roundoff + (0.0 if inner is fmt else fmt.unit_roundoff)
-    underflow = steps * fmt.smallest_normal
-    # 0 times an infinite D_j is NaN, of an element whose gradient is infinite
-    return [np.where(np.isfinite(total), relative * total + underflow, np.inf) for total in terms]
+        with np.errstate(over="ignore"):
+            terms = [total + np.abs(part) for total, part in zip(terms, parts, strict=True)]
+        counts = [count + (part != 0) for count, part in zip(counts, parts, strict=True)]
+    once = 0.0 if inner is fmt else fmt.unit_roundoff
+    own = []
+    for total, count in zip(terms, counts, strict=True):
+        steps = count + STEPS
+        with np.errstate(over="ignore", invalid="ignore"):
+            rounding = (steps * inner.unit_roundoff + once) * total + steps * fmt.smallest_normal
+        # 0 times an infinite D_j is NaN, of an element whose gradient is infinite
+        own.append(np.where(np.isfinite(total), rounding, np.inf))
+    return own
 
 
 def _vjp_homogeneous(subject: Subject, example: Example, fmt: Format) -> None:

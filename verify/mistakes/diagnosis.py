@@ -8,13 +8,16 @@ from functools import partial
 import numpy as np
 
 from verify.mistakes.catalogue import MISTAKES
-from verify.mistakes.evidence import Compared, Evidence, Function, Values, near
+from verify.mistakes.evidence import Compared, Evidence, Floats, Function, Values, granted, near
 from verify.mistakes.mistake import Mistake
-from verify.mistakes.patterns import pattern
+from verify.mistakes.patterns import FLUSHED, only_flushed, pattern
 from verify.mistakes.variations import variations_of
 from verify.reports.record import Diagnosis
 
 __all__ = ["Evidence", "diagnose"]
+
+DECISIVE = 4.0
+"""How many times what is granted between two roundings of one result a mistake must be off somewhere."""
 
 
 def diagnose(op: str, evidence: Sequence[Evidence]) -> tuple[Diagnosis, ...]:
@@ -27,6 +30,8 @@ def diagnose(op: str, evidence: Sequence[Evidence]) -> tuple[Diagnosis, ...]:
     evidence = [e for e in evidence if any(c.wrong.any() for c in e.compared())]
     if not evidence:
         return ()
+    if only_flushed(evidence):
+        return (FLUSHED,)
     plain = [mistake for mistake in MISTAKES if mistake.op == op and not mistake.constants]
     families = [mistake for mistake in MISTAKES if mistake.op == op and mistake.constants]
     for known in (plain, families, variations_of(op)):
@@ -77,13 +82,19 @@ def _reproduced(make: Callable[[], Function], evidence: Evidence) -> tuple[Value
     return None
 
 
-def _alike(theirs: Compared, mine: Compared, moves: float | Values) -> bool:
+def _alike(theirs: Compared, mine: Compared, moves: float | Floats) -> bool:
     return bool(near(mine.got, theirs.got, theirs.bound, theirs.fmt, moves).all())
 
 
 def _tells(theirs: Compared, mine: Compared) -> bool:
-    """Whether both are wrong in some element, and much closer to each other than to what is due there."""
+    """Whether in some element both are wrong, far beyond what is granted, and in the same way.
+
+    By a few bounds everything is off that is rounded once too often, and so are, in single elements, most of
+    the mistakes that only lose digits.
+    """
     with np.errstate(all="ignore"):
+        error, apart = np.abs(theirs.got - theirs.due), np.abs(mine.got - theirs.got)
         same = (mine.got == theirs.got) | (np.isnan(mine.got) & np.isnan(theirs.got))
-        closer = same | (np.abs(mine.got - theirs.got) <= np.abs(theirs.got - theirs.due) / 2.0)
-    return bool((theirs.wrong & mine.wrong & closer).any())
+        close = same | (apart <= error / 2.0)
+        far = ~(error < DECISIVE * granted(mine.got, theirs.got, theirs.bound, theirs.fmt))
+    return bool((theirs.wrong & mine.wrong & close & far).any())

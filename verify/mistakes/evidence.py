@@ -134,20 +134,24 @@ def beyond(got: Values, truth: Truth, bound: ErrorBound) -> Bools:
         return np.asarray(~((in_ulp <= 0.5) | (error <= bound.deterministic * SLACK)) & known)
 
 
-def near(one: Floats, other: Floats, bound: Floats, fmt: Format, moves: Floats | float = 0.0) -> Bools:
-    """Where two results are one result, rounded in two ways.
+def granted(one: Floats, other: Floats, bound: Floats, fmt: Format) -> Floats:
+    """How far apart two roundings of one result may be, each of them off by its own.
 
-    Each may be off by its own rounding. That is the bound of the right function, where the two compute much
-    the same; k u |value| of what they compute instead, because the bound is 0 where the right result is (a
-    gradient behind a ReLU that is closed); and what the arguments' last places move it by.
+    That is the bound of the right function, where the two compute much the same; and k u |value| of what they
+    compute instead, because the bound is 0 where the right result is: behind a ReLU that is closed.
     """
     with np.errstate(all="ignore"):
         size = np.maximum(np.abs(one), np.abs(other))
         own = ROUNDINGS * (
             fmt.unit_roundoff * np.where(np.isfinite(size), size, 0.0) + fmt.smallest_subnormal
         )
-        granted = 2.0 * (np.where(np.isfinite(bound), bound, 0.0) + own) + moves
-        close = np.abs(one - other) <= granted
+        return np.asarray(2.0 * (np.where(np.isfinite(bound), bound, 0.0) + own))
+
+
+def near(one: Floats, other: Floats, bound: Floats, fmt: Format, moves: Floats | float = 0.0) -> Bools:
+    """Where two results are one result, rounded in two ways; `moves` are granted beside (see `runs`)."""
+    with np.errstate(all="ignore"):
+        close = np.abs(one - other) <= granted(one, other, bound, fmt) + moves
     return np.asarray(close | (one == other) | (np.isnan(one) & np.isnan(other)))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import refnet
-from verify.arithmetic.formats import BFLOAT16, FLOAT16, FLOAT32, Format
+from verify.arithmetic.formats import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, Format
 from verify.mistakes.evidence import Bools, Compared, Evidence, Floats, Values, converted, near
 from verify.mistakes.variations import NETWORK
 from verify.reports.record import Diagnosis
@@ -32,7 +32,8 @@ def pattern(op: str, evidence: Sequence[Evidence]) -> tuple[Diagnosis, ...]:
     if all(not c.got.any() for c in compared):
         return (Diagnosis("zero", "the result is 0 everywhere"),)
     for describe, factor in _FACTORS:
-        if all(_is_multiple(c, factor(e)) for e in evidence for c in e.compared()):
+        tells = any(factor(e) != 1.0 for e in evidence)  # the mean of one example is its sum
+        if tells and all(_is_multiple(c, factor(e)) for e in evidence for c in e.compared()):
             return (Diagnosis(describe, f"the result is the right one times {describe}"),)
     constant = _constant_factor(compared)
     if constant is not None:
@@ -74,8 +75,14 @@ _KINDS: tuple[tuple[str, str, Callable[[Compared], Bools]], ...] = (
         _finite_for_infinite,
     ),
     ("number-for-nan", "a number where the answer is NaN", _number_for_nan),
-    ("flushed-to-zero", "0 where the answer is below the smallest normal number", _flushed),
 )
+
+FLUSHED = Diagnosis("flushed-to-zero", "0 where the answer is below the smallest normal number")
+
+
+def only_flushed(evidence: Sequence[Evidence]) -> bool:
+    """Whether all that is wrong is 0 where a subnormal number is due, which many a mistake makes as well."""
+    return all((_flushed(c) | ~c.wrong).all() for e in evidence for c in e.compared())
 
 
 # --------------------------------------------------------------------------------------------- the factors
@@ -142,16 +149,17 @@ def _is_of_the_size_of(low: Format, op: str, evidence: Sequence[Evidence]) -> bo
     """
     typical = normal = 0
     for e in evidence:
-        if low.precision >= e.format.precision:
-            return False
+        if e.format not in (FLOAT32, FLOAT64) or low.precision >= e.format.precision:
+            return False  # some last places of float16 are one of bfloat16
         for c, inherited in zip(e.compared(), _inherited(low, op, e), strict=True):
             with np.errstate(all="ignore"):
                 error = np.abs(c.got - c.due)
                 moved = np.where(np.isfinite(inherited), inherited, 0.0)
                 expected = 2.0 * low.unit_roundoff * np.where(np.isfinite(c.due), np.abs(c.due), 0.0) + moved
                 granted = FEW_ULP * (expected + low.smallest_subnormal) + c.bound
+                vanishes = (c.got == 0) & (np.abs(c.due) < low.smallest_normal)  # 1 / what overflows
                 overflows = ~np.isfinite(c.got) & ((np.abs(c.due) > low.largest) | ~np.isfinite(inherited))
-                if not ((error <= granted) | overflows | ~c.wrong).all():
+                if not ((error <= granted) | vanishes | overflows | ~c.wrong).all():
                     return False
                 seen = c.wrong & (np.abs(c.due) >= low.smallest_normal) & np.isfinite(error)
                 normal += int(seen.sum())
