@@ -114,7 +114,7 @@ SPECS = (
         signature="()->()",
         definition=_sigmoid,
         inputs=X,
-        laws=("unit-interval", "reflection"),
+        laws=("unit-interval", "reflection", "nan-reaches-gradients"),
         cases=(
             Case("the middle", ([0.0, -0.0],), [0.5, 0.5]),
             Case("the limits", ([-inf, inf],), [0.0, 1.0]),
@@ -135,7 +135,7 @@ SPECS = (
         signature="()->()",
         definition=_tanh,
         inputs=X,
-        laws=("odd",),
+        laws=("odd", "nan-reaches-gradients"),
         cases=(
             Case("the middle", ([0.0],), [0.0]),
             Case("the limits", ([-inf, inf],), [-1.0, 1.0]),
@@ -157,7 +157,13 @@ SPECS = (
         definition=_softmax,
         inputs=X,
         settings=AXIS,
-        laws=("unit-interval", "sums-to-one", "shift-invariant", "gradient-sums-to-zero"),
+        laws=(
+            "unit-interval",
+            "sums-to-one",
+            "shift-invariant",
+            "gradient-sums-to-zero",
+            "nan-reaches-gradients",
+        ),
         cases=(
             Case("equal logits share equally", ([[7.0, 7.0], [-3.0, -3.0]],), [[0.5, 0.5], [0.5, 0.5]]),
             Case("one class is certain", ([[5.0]],), [[1.0]]),
@@ -192,7 +198,7 @@ SPECS = (
         definition=_log_softmax,
         inputs=X,
         settings=AXIS,
-        laws=("nonpositive", "shift-invariant", "gradient-sums-to-zero"),
+        laws=("nonpositive", "shift-invariant", "gradient-sums-to-zero", "nan-reaches-gradients"),
         cases=(
             Case("one class is certain", ([[5.0]],), [[0.0]]),
             Case("a class ruled out", ([[-inf, 3.0]],), [[-inf, 0.0]]),
@@ -224,7 +230,7 @@ SPECS = (
         definition=_logsumexp,
         inputs=X,
         settings=AXIS,
-        laws=("shift-equivariant",),
+        laws=("shift-equivariant", "nan-reaches-gradients"),
         cases=(
             Case("one term", ([[5.0], [-3.0]],), [5.0, -3.0]),
             Case("nothing is left", ([[-inf, -inf]],), [-inf]),

@@ -159,7 +159,7 @@ SPECS = (
         definition=_binary_cross_entropy_with_logits,
         inputs=(LOGITS, T_BINARY),
         settings=REDUCTION,
-        laws=("nonnegative", "composition"),
+        laws=("nonnegative", "composition", "nan-reaches-gradients"),
         cases=(
             Case("a large wrong logit costs itself", ([-30000.0, 30000.0], [1.0, 0.0]), 30000.0),
             Case("NaN stays", ([nan, -30000.0], [0.0, 0.0]), [nan, 0.0], {"reduction": "none"}),
@@ -234,7 +234,13 @@ SPECS = (
         definition=_softmax_cross_entropy,
         inputs=(LOGITS, T_ROW),
         settings=REDUCTION,
-        laws=("nonnegative", "shift-invariant", "gradient-sums-to-zero", "composition"),
+        laws=(
+            "nonnegative",
+            "shift-invariant",
+            "gradient-sums-to-zero",
+            "composition",
+            "nan-reaches-gradients",
+        ),
         cases=(
             Case("a large wrong logit costs itself", ([[0.0, 30000.0]], [[1.0, 0.0]]), 30000.0),
             Case("a class ruled out costs nothing", ([[-inf, 3.0]], [[0.0, 1.0]]), 0.0),
@@ -278,7 +284,13 @@ SPECS = (
         definition=_softmax_cross_entropy_with_integer_labels,
         inputs=(LOGITS, LABELS),
         settings=REDUCTION,
-        laws=("nonnegative", "shift-invariant", "gradient-sums-to-zero", "composition"),
+        laws=(
+            "nonnegative",
+            "shift-invariant",
+            "gradient-sums-to-zero",
+            "composition",
+            "nan-reaches-gradients",
+        ),
         cases=(
             Case("a large wrong logit costs itself", ([[0.0, 30000.0]], [0]), 30000.0),
             Case("a class ruled out costs nothing", ([[-inf, 3.0]], [1]), 0.0),
@@ -329,7 +341,7 @@ SPECS = (
         definition=_mse,
         inputs=(Input("p", degree=2), Input("t", differentiable=False, degree=2)),
         settings=REDUCTION,
-        laws=("nonnegative", "zero-when-perfect"),
+        laws=("nonnegative", "zero-when-perfect", "nan-reaches-gradients"),
         cases=(
             Case("two units off, on one of two", ([1.0, 5.0], [1.0, 3.0]), 2.0),
             Case("the sum of nothing", ([], []), 0.0, {"reduction": "sum"}),

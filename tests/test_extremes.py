@@ -118,3 +118,10 @@ def test_a_product_that_underflows_has_an_error() -> None:
     x = [np.array([1.5e-162] * 2), np.zeros(2)]
     bound = value_bound(OPS["mse"], SPECS["mse"], x, {"reduction": "sum"}, FLOAT64)
     assert bound.deterministic > 0.0
+
+
+def test_the_gradient_of_relu_at_nan_is_nan() -> None:
+    """Libraries disagree here (0 or dy), so it is no law; x > 0 as a mask would give 0."""
+    x, dy = np.array([np.nan, 1.0]), np.ones(2)
+    assert np.isnan(OPS["relu"].vjp(dy, x)[0][0])
+    assert (dy * (x > 0))[0] == 0.0

@@ -134,6 +134,33 @@ def _nan_propagates(subject: Subject, example: Example, fmt: Format) -> None:
             raise LawViolation(f"NaN at {at} of input {k} has spread beyond {reached} of the output")
 
 
+def _nan_reaches_gradients(subject: Subject, example: Example, fmt: Format) -> None:
+    """What changes with an element of the first input is NaN where that element is.
+
+    Asked of the subject itself, at two other values: the derivative of sigmoid is even, that of tanh too.
+    """
+    first, *others = example.inputs
+    at = tuple(size // 2 for size in first.shape)
+
+    def gradients(value: Any) -> list[Values]:
+        moved = first.copy()
+        moved[at] = value
+        return [np.asarray(g, np.float64) for g in subject.gradients(example.with_inputs(moved, *others))]
+
+    before, lost = gradients(first[at]), gradients(np.nan)
+    changed = [np.zeros(g.shape, bool) for g in before]
+    for value in (-first[at], first[at] / 2 + 1):
+        after = gradients(value)
+        changed = [c | (a != b) for c, a, b in zip(changed, after, before, strict=True)]
+    if not any(c.any() for c in changed):
+        raise NotApplicable("no gradient depends on this element")
+    for k, (depends, found) in enumerate(zip(changed, lost, strict=True)):
+        hidden = depends & ~np.isnan(found)
+        if hidden.any():
+            index = tuple(int(i) for i in np.argwhere(hidden)[0])
+            raise LawViolation(f"NaN at {at} of the input, but gradient {k} at {index} is {found[index]!r}")
+
+
 def _reached(spec: Spec, axes: Sequence[str], at: tuple[int, ...]) -> tuple[Any, ...]:
     """The outputs that depend on the element `at` of an input: those that agree with it in every shared
     axis; a row (c) is one thing, of which every entry depends on every other."""
@@ -367,6 +394,12 @@ CALL_LAWS = (
         universal=True,
     ),
     Law("nan-propagates", "NaN in, NaN out, and nowhere else", _nan_propagates, universal=True),
+    Law(
+        "nan-reaches-gradients",
+        "a gradient that depends on an input is NaN where the input is",
+        _nan_reaches_gradients,
+        gradient=True,
+    ),
     Law(
         "vjp-additive",
         "the vjp of a sum of cotangents is the sum of the vjps",

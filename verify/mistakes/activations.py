@@ -90,6 +90,10 @@ def _sigmoid_ignores_cotangent(dy: Any, x: Any) -> Any:
     return (y * (1 - y),)
 
 
+def _sigmoid_gradient_hides_nan(dy: Any, x: Any) -> Any:
+    return (np.nan_to_num(refnet.sigmoid.vjp(dy, x).x),)
+
+
 def _tanh_of_absolute(x: Any) -> Any:
     return np.tanh(np.abs(x))
 
@@ -337,6 +341,13 @@ MISTAKES = (
         "the derivative is not multiplied by the incoming gradient",
         (*GRADIENT, "vjp-additive", "vjp-homogeneous"),
         vjp=_sigmoid_ignores_cotangent,
+    ),
+    Mistake(
+        "sigmoid-gradient-hides-nan",
+        "sigmoid",
+        "a NaN in the gradient is replaced by 0, so that training goes on with a lost activation",
+        ("nan-reaches-gradients",),
+        vjp=_sigmoid_gradient_hides_nan,
     ),
     Mistake("tanh-loses-its-sign", "tanh", "tanh(|x|)", ("value", "odd"), value=_tanh_of_absolute),
     Mistake(
