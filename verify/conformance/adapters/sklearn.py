@@ -22,6 +22,7 @@ Layers = list[tuple[Array, Array]]
 
 NOTES = (
     "sklearn.neural_network._base works in place; the adapter hands it copies.",
+    "Its softmax is for matrices; the adapter refuses arrays of other ranks, which it would mistake.",
     "Its derivatives take the output of the activation, as its backpropagation does; the adapter computes "
     "that output with scikit-learn's own activation.",
     "Its losses take (y_true, y_pred) and return the mean over the rows, of the sum over the columns for "
@@ -61,7 +62,13 @@ identity, identity_vjp = _activation("identity"), _derivative("identity")
 relu, relu_vjp = _activation("relu"), _derivative("relu")
 sigmoid, sigmoid_vjp = _activation("logistic"), _derivative("logistic")
 tanh, tanh_vjp = _activation("tanh"), _derivative("tanh")
-softmax = _activation("softmax")
+
+
+def softmax(x: Array) -> Array:
+    """inplace_softmax is for matrices alone: of more axes it takes the second, whatever the last one is."""
+    if x.ndim != 2:
+        raise ValueError(f"inplace_softmax takes (n_samples, n_features), not shape {x.shape}")
+    return _activation("softmax")(x)
 
 
 # ------------------------------------------------------------------------------------------------ losses
