@@ -34,6 +34,12 @@ def validate_choice(op: str, name: str, value: object, choices: Collection[str],
         raise ArgumentError(op, name, repr(value), f"one of {', '.join(choices)}", remedy)
 
 
+def validate_flag(op: str, name: str, value: object) -> None:
+    """Refuse what is neither True nor False: an array is neither, and a word would count as True."""
+    if not isinstance(value, bool | np.bool_):
+        raise ArgumentError(op, name, repr(value), "True or False", "Pass a bool.")
+
+
 def validate_path(op: str, path: object) -> None:
     """Refuse what names no file: a number is one that is open already."""
     if not isinstance(path, str | os.PathLike) or "\0" in str(path):

@@ -705,6 +705,16 @@ REFUSED: dict[str, tuple[Callable[[], object], str, str]] = {
         )
         for seed in (-1, 1.0, True, "0", [1])
     },
+    "a choice that is an array": (
+        lambda: LOOSE.split(X, LABELS, seed=0, stratified=LABELS),
+        "stratified",
+        "required: True or False",
+    ),
+    "a deviation that is a word": (
+        lambda: LOOSE.standardise(X, common="no"),
+        "common",
+        "'no'; required: True",
+    ),
     "no network to fit": (
         lambda: LOOSE.fit("x", DATA.training, DATA.validation, seed=0),
         "network",
