@@ -28,8 +28,8 @@ from verify.mistakes.diagnosis import diagnose
 from verify.mistakes.evidence import Evidence
 from verify.reports import Verdict
 
-CASES = 16
-"""Each regime twice."""
+CASES = 8
+"""Each regime once."""
 
 SIZES = {"n": 3, "k": 2, "m": 4, "c": 3}
 
@@ -111,7 +111,7 @@ def test_what_is_right_is_not_diagnosed_and_what_is_rounded_has_no_name(op: str,
     rng = np.random.default_rng(0)
     for evidence in _cases(op, fmt):
         assert diagnose(op, [evidence]) == ()
-        for bounds in (1.25, 2.0, 4.0):
+        for bounds in (1.25, 4.0):
             nudged = _nudged(evidence, bounds, fmt, rng)
             named = {d.mistake for d in diagnose(op, [nudged])}
             assert not named & CATALOGUE, (bounds, nudged)

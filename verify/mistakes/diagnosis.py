@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from verify.arithmetic.formats import FLOAT32, ulp
 from verify.mistakes.catalogue import MISTAKES
 from verify.mistakes.evidence import Compared, Evidence, Floats, Function, Values, granted, near
 from verify.mistakes.mistake import Mistake
@@ -18,6 +19,10 @@ __all__ = ["Evidence", "diagnose"]
 
 DECISIVE = 4.0
 """How many times what is granted between two roundings of one result a mistake must be off somewhere."""
+
+COINCIDENCE = 3.0
+"""Bits that two wrong results must have in common: where an error is of n units in the last place, another of
+its size is the same with probability 1 / n. The half formats have too few numbers for this."""
 
 
 def diagnose(op: str, evidence: Sequence[Evidence]) -> tuple[Diagnosis, ...]:
@@ -47,7 +52,8 @@ def _named(mistake: Mistake, evidence: Sequence[Evidence]) -> Iterator[Diagnosis
     if any(mistake.function(aspect) is None for aspect in aspects):
         return
     for constant in mistake.constants or (None,):
-        if _explains([partial(_made, mistake, e.aspect, constant) for e in evidence], evidence):
+        bits = COINCIDENCE if constant is None else np.inf  # of so many constants one fits by chance
+        if _explains([partial(_made, mistake, e.aspect, constant) for e in evidence], evidence, bits):
             summary = mistake.summary if constant is None else f"{mistake.summary} (epsilon = {constant:.3g})"
             yield Diagnosis(mistake.name, summary)
             return
@@ -59,15 +65,22 @@ def _made(mistake: Mistake, aspect: str, constant: float | None) -> Function:
     return function if constant is None else partial(function, epsilon=constant)
 
 
-def _explains(makes: Sequence[Callable[[], Function]], evidence: Sequence[Evidence]) -> bool:
-    """Whether all cases are reproduced, in one of them where the mistake is wrong as well."""
-    told = False
+def _explains(
+    makes: Sequence[Callable[[], Function]], evidence: Sequence[Evidence], coincidence: float
+) -> bool:
+    """Whether all cases are reproduced, in one of them where the mistake is decisively wrong as well.
+
+    Or to the last bit, where that is no coincidence: what loses digits is off by a few bounds at times.
+    """
+    told, bits = False, 0.0
     for make, e in zip(makes, evidence, strict=True):
         results = _reproduced(make, e)
         if results is None:
             return False
-        told = told or any(map(_tells, e.compared(), e.compare(results)))
-    return told
+        for theirs, mine in zip(e.compared(), e.compare(results), strict=True):
+            told = told or _tells(theirs, mine)
+            bits += _bits_in_common(theirs, mine)
+    return told or bits >= coincidence
 
 
 def _reproduced(make: Callable[[], Function], evidence: Evidence) -> tuple[Values, ...] | None:
@@ -98,3 +111,15 @@ def _tells(theirs: Compared, mine: Compared) -> bool:
         close = same | (apart <= error / 2.0)
         far = ~(error < DECISIVE * granted(mine.got, theirs.got, theirs.bound, theirs.fmt))
     return bool((theirs.wrong & mine.wrong & close & far).any())
+
+
+def _bits_in_common(theirs: Compared, mine: Compared) -> float:
+    """The logarithm of the errors in ulp that are the same; minus infinity if this shows nothing."""
+    if theirs.fmt.precision < FLOAT32.precision:
+        return -np.inf
+    if not ((mine.got == theirs.got) | (np.isnan(mine.got) & np.isnan(theirs.got))).all():
+        return -np.inf
+    with np.errstate(all="ignore"):
+        places = np.abs(theirs.got - theirs.due) / ulp(theirs.due, theirs.fmt)
+        bits = np.log2(np.maximum(places, 1.0))
+    return float(np.sum(bits, where=theirs.wrong & mine.wrong & np.isfinite(bits)))

@@ -110,7 +110,8 @@ def _constant_factor(compared: Sequence[Compared]) -> str | None:
     factor, uncertainty = got / due, bound / abs(due) + compared[0].fmt.unit_roundoff
     if factor == 0 or not all(_is_multiple(c, factor, 2.0 * uncertainty) for c in compared):
         return None
-    return f"{factor:.6g}"
+    text = f"{factor:.6g}"
+    return None if text == "1" else text  # an error in a few last places is no factor
 
 
 def _examples(evidence: Evidence) -> int:
