@@ -390,21 +390,24 @@ def raises_the_unspeakable(x: Any) -> Any:
 
 
 BAD_RESULTS: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "None": (lambda x: None, "it returns None where float64 of shape (3, 5) is due"),
-    "a scalar": (lambda x: 1.0, "it returns a float where float64 of shape (3, 5) is due"),
-    "a list": (lambda x: x.tolist(), "it returns 15 results instead of 1"),
-    "a string": (lambda x: "y", "it returns a str where float64 of shape (3, 5) is due"),
-    "another shape": (lambda x: x.T.copy(), "it returns float64 of shape (5, 3) where"),
-    "a row too few": (lambda x: x[1:].copy(), "it returns float64 of shape (2, 5) where"),
-    "another dtype": (lambda x: x.astype(np.float16), "it returns float16 of shape (3, 5) where"),
-    "integers": (lambda x: np.zeros(x.shape, int), "it returns int64 of shape (3, 5) where"),
-    "an object array": (lambda x: x.astype(object), "it returns object of shape (3, 5) where"),
-    "a masked array": (lambda x: np.ma.masked_array(x), "it returns a MaskedArray, float64 of shape (3, 5),"),
+    "None": (lambda x: None, "it returns None where float64 of shape (2, 17) is due"),
+    "a scalar": (lambda x: 1.0, "it returns a float where float64 of shape (2, 17) is due"),
+    "a list": (lambda x: x.tolist(), "it returns 34 results instead of 1"),
+    "a string": (lambda x: "y", "it returns a str where float64 of shape (2, 17) is due"),
+    "another shape": (lambda x: x.T.copy(), "it returns float64 of shape (17, 2) where"),
+    "a row too few": (lambda x: x[1:].copy(), "it returns float64 of shape (1, 17) where"),
+    "another dtype": (lambda x: x.astype(np.float16), "it returns float16 of shape (2, 17) where"),
+    "integers": (lambda x: np.zeros(x.shape, int), "it returns int64 of shape (2, 17) where"),
+    "an object array": (lambda x: x.astype(object), "it returns object of shape (2, 17) where"),
+    "a masked array": (
+        lambda x: np.ma.masked_array(x),
+        "it returns a MaskedArray, float64 of shape (2, 17),",
+    ),
     "two arrays": (lambda x: (x.copy(), x.copy()), "it returns 2 results instead of 1"),
     "an exception": (lambda x: x.missing, "it raises AttributeError: "),
     "an exception without a text": (raises_the_unspeakable, "Unspeakable: its text cannot be had"),
     "exit": (lambda x: exec("raise SystemExit(4)"), "it raises SystemExit: 4"),
-    "NaN everywhere": (lambda x: np.full_like(x, np.nan), "15 of 15 elements of y are beyond"),
+    "NaN everywhere": (lambda x: np.full_like(x, np.nan), "34 of 34 elements of y are beyond"),
 }
 
 
@@ -424,7 +427,7 @@ def test_a_read_only_view_of_the_input_shares_its_memory() -> None:
         return view
 
     found = outcome(quick("identity", identity), "identity", "contract:pure")
-    assert (found.verdict, found.reason) == (FAIL, "its result shares memory with its input")
+    assert (found.verdict, found.reason) == (FAIL, "identity returns memory that it shares with its input x")
 
 
 def relu_of_a_row(x: Any) -> Any:
@@ -433,20 +436,75 @@ def relu_of_a_row(x: Any) -> Any:
     return y
 
 
-IN_PLACE: dict[str, tuple[str, Callable[..., Any]]] = {
-    "an element": ("relu", lambda x: np.multiply(x, x > 0, out=x) + 0),
-    "the shape": ("relu", relu_of_a_row),
-    "a list": ("mlp", lambda x, params: (plain.mlp(x, params), params.pop())[0]),
-    "a layer": ("mlp", lambda x, params: (plain.mlp(x, params), params.insert(0, params.pop()))[0]),
+IN_PLACE: dict[str, tuple[str, Callable[..., Any], str]] = {
+    "an element": ("relu", lambda x: np.multiply(x, x > 0, out=x) + 0, "relu modifies its input x"),
+    "the shape": ("relu", relu_of_a_row, "relu modifies its input x"),
+    "a list": (
+        "mlp",
+        lambda x, params: (plain.mlp(x, params), params.pop())[0],
+        "mlp modifies its input params",
+    ),
+    "a layer": (
+        "mlp",
+        lambda x, params: (plain.mlp(x, params), params.insert(0, params.pop()))[0],
+        "mlp modifies its input params",
+    ),
+    "a target": (
+        "mse",
+        lambda p, t, *, reduction="mean": (plain.mse(p, t, reduction=reduction), t.fill(0))[0],
+        "mse modifies its input t",
+    ),
 }
 
 
 @pytest.mark.parametrize("what", IN_PLACE)
 @pytest.mark.filterwarnings("ignore:Setting the shape:DeprecationWarning")
-def test_a_modified_input_is_seen(what: str) -> None:
-    op, function = IN_PLACE[what]
+def test_a_modified_input_is_seen_and_named(what: str) -> None:
+    op, function, reason = IN_PLACE[what]
     found = outcome(quick(op, function), op, "contract:pure")
-    assert (found.verdict, found.reason) == (FAIL, "it modifies its input")
+    assert (found.verdict, found.reason) == (FAIL, reason)
+
+
+def test_a_gradient_that_modifies_its_input_is_named() -> None:
+    def tanh_vjp(dy: Any, x: Any) -> Any:
+        dy *= plain.tanh_vjp(np.ones_like(dy), x)
+        return dy + 0
+
+    found = outcome(quick("tanh", plain.tanh, tanh_vjp), "tanh", "contract:pure")
+    assert (found.verdict, found.reason) == (FAIL, "tanh_vjp modifies its input dy")
+
+
+def deep(x: Any) -> Any:
+    return np.concatenate([x, np.zeros((1, *x.shape))], axis=x.ndim + 1)
+
+
+def test_an_exception_is_shown_with_its_place_in_the_candidate_not_in_numpy() -> None:
+    reason = outcome(quick("relu", lambda x: deep(x)), "relu", "value").reason
+    line = deep.__code__.co_firstlineno + 1
+    assert re.search(rf"AxisError: .* \(.*test_conformance\.py:{line}\)$", reason)
+
+
+def test_an_exception_of_a_file_is_shown_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "kernels.py"
+    path.write_text("def relu(x):\n    return x.missing\n")
+    reason = outcome(check(str(path), ops=["relu"], level="smoke"), "relu", "value").reason
+    assert reason.endswith(f"({path}:2)")
+    monkeypatch.chdir(tmp_path)
+    reason = outcome(check(str(path), ops=["relu"], level="smoke"), "relu", "value").reason
+    assert reason.endswith("(kernels.py:2)")
+
+
+def test_an_exception_that_is_numpys_alone_has_no_place() -> None:
+    assert outcome(quick("relu", np.linalg.inv), "relu", "value").reason.endswith("square")
+
+
+def test_an_exception_without_words_is_its_type() -> None:
+    def relu(x: Any) -> Any:
+        raise NotImplementedError
+
+    assert outcome(quick("relu", relu), "relu", "value").reason.startswith("it raises NotImplementedError (")
 
 
 def test_flags_that_a_candidate_sets_do_no_harm() -> None:
@@ -650,7 +708,7 @@ def _tried(function: Callable[..., Any], task: Task) -> Attempt:
 
 
 def test_when_the_reference_fails_too_the_oracle_disagrees_with_itself() -> None:
-    task = Task(lambda x: x + 1, {}, is_reference=False)
+    task = Task("tanh", lambda x: x + 1, {}, is_reference=False)
     (found,) = [
         f for f in findings_of([_tried(lambda x: x + 2, task)], task, lambda trial: _due(9.0), FLOAT64)
         if f.aspect == "value"
@@ -660,7 +718,7 @@ def test_when_the_reference_fails_too_the_oracle_disagrees_with_itself() -> None
 
 
 def test_when_the_reference_is_right_the_candidate_fails() -> None:
-    task = Task(lambda x: x * 0 + 9, {}, is_reference=False)
+    task = Task("tanh", lambda x: x * 0 + 9, {}, is_reference=False)
     findings = findings_of([_tried(lambda x: x + 2, task)], task, lambda trial: _due(9.0), FLOAT64)
     assert {f.verdict for f in findings if f.aspect == "value"} == {FAIL}
 
@@ -669,7 +727,7 @@ def test_what_no_precision_decides_is_inconclusive() -> None:
     def undecided(trial: Trial) -> list[Expected]:
         raise Undecided("0 +- 1")
 
-    task = Task(lambda x: x.copy(), {}, is_reference=False)
+    task = Task("tanh", lambda x: x.copy(), {}, is_reference=False)
     findings = findings_of([_tried(lambda x: x.copy(), task)], task, undecided, FLOAT64)
     assert {f.verdict for f in findings if f.aspect == "value"} == {INCONCLUSIVE}
 

@@ -9,8 +9,9 @@ import shlex
 import sys
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -54,6 +55,8 @@ class Candidate:
     functions: Mapping[str, Callable[..., Any]]
     notes: tuple[str, ...]
     replay: Replay
+    packages: Mapping[str, str] = field(default_factory=dict)
+    """The installed package that it belongs to, and its version, if there is one."""
 
 
 def load(target: object) -> Candidate:
@@ -68,8 +71,19 @@ def load(target: object) -> Candidate:
     if not isinstance(target, str):
         name = getattr(target, "__name__", None)
         name = name if isinstance(name, str) else type(target).__name__
-        return _of_object(target, name, partial(_replay_of_object, name))
-    return _of_object(_module(target), target, partial(_replay_of_command, target))
+        found = _of_object(target, name, partial(_replay_of_object, name))
+        return replace(found, packages=_packages(name)) if isinstance(target, ModuleType) else found
+    found = _of_object(_module(target), target, partial(_replay_of_command, target))
+    return replace(found, packages=_packages(target))
+
+
+def _packages(target: str) -> Mapping[str, str]:
+    """The packages that a module or an adapter belongs to, with their versions; none for a lone file."""
+    if target in ADAPTERS:
+        names = [ADAPTERS[target].needs]
+    else:
+        names = packages_distributions().get(target.partition(".")[0], [])
+    return {name: version(name) for name in names}
 
 
 def _replay_of_command(target: str, place: Place) -> str:
@@ -158,10 +172,10 @@ def _of_object(target: object, name: str, replay: Replay) -> Candidate:
             f"{name} has no function of the contract, so nothing can be checked. Name the functions "
             f"after the contract: {', '.join(known)}; and NAME_vjp(dy, inputs...) for gradients."
         )
-    version, notes = _attribute(target, name, "__version__"), _attribute(target, name, "NOTES")
+    stated, notes = _attribute(target, name, "__version__"), _attribute(target, name, "NOTES")
     return Candidate(
         name,
-        "" if version is None else str(version),
+        "" if stated is None else str(stated),
         functions,
         tuple(map(str, notes)) if isinstance(notes, tuple | list) else (),
         replay,

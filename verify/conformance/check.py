@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from verify.arithmetic.formats import FORMATS, Format
 from verify.conformance.candidate import Candidate, Place, UsageError, load
 from verify.conformance.findings import Finding, outcomes
 from verify.conformance.network import NETWORK_FUNCTIONS, judge_network
+from verify.conformance.network_laws import put_to_network_laws
 from verify.conformance.operators import judge_operator
 from verify.conformance.plan import LEVELS, Plan
 from verify.reports.record import Outcome, Report, Verdict
@@ -88,13 +89,14 @@ def judge_candidate(
         progress(op)
         for fmt in formats:
             found += _check(candidate, op, fmt, plan)
+    environs = {**environment(), **candidate.packages}
     return Report(
-        candidate.name, candidate.version, plan.seed, plan.level, environment(), tuple(found), candidate.notes
+        candidate.name, candidate.version, plan.seed, plan.level, environs, tuple(found), candidate.notes
     )
 
 
 def environment() -> dict[str, str]:
-    """The versions that the figures of a report depend on."""
+    """The versions that the figures of every report depend on."""
     versions = {"python": platform.python_version(), "platform": platform.platform(), "numpy": np.__version__}
     for package in ("python-flint", "sympy", "hypothesis"):
         try:
@@ -104,9 +106,19 @@ def environment() -> dict[str, str]:
     return versions
 
 
+def _judged(
+    functions: Mapping[str, Callable[..., Any]], op: str, fmt: Format, plan: Plan
+) -> Sequence[Finding]:
+    if op in SPECS:
+        return list(judge_operator(functions, op, fmt, plan))
+    found = list(judge_network(functions, op, fmt, plan))
+    if found and not any(finding.aspect == "contract:pure" for finding in found):
+        return found  # no call returned what a law could be put to
+    return [*found, *put_to_network_laws(functions, op, fmt, plan)]
+
+
 def _check(candidate: Candidate, op: str, fmt: Format, plan: Plan) -> Iterator[Outcome]:
-    judge = judge_operator if op in SPECS else judge_network
-    findings = list(judge(candidate.functions, op, fmt, plan))
+    findings = _judged(candidate.functions, op, fmt, plan)
     wanted = [f for f in findings if plan.wants(f.case) or f.verdict is Verdict.NOT_RUN]
     if not wanted:
         wanted = [Finding("value", 0, Verdict.NOT_RUN, f"there is nothing to check in case {plan.case}")]

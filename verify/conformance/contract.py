@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import os
+import sysconfig
+import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,9 +23,24 @@ Shapes = Sequence[tuple[int, ...]]
 LINE = 300
 """Characters of a foreign exception that a report repeats."""
 
+HERE = Path(__file__).resolve().parents[2]
+
+NOT_THE_CANDIDATE = tuple(
+    f"{folder}{os.sep}" for folder in (HERE / "refnet", HERE / "specs", HERE / "verify", *np.__path__)
+)
+"""Where frames of a traceback are refnet's own or NumPy's."""
+
+LIBRARIES = tuple(f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "purelib", "platlib"))
+"""Where frames are, as a rule, those of what a candidate is built on; if it is installed, its own."""
+
 
 class ContractViolation(Exception):
     """A result that cannot be judged at all: raised, not an array, wrong count, shape or dtype."""
+
+    @property
+    def raised(self) -> bool:
+        """Whether the function raised an exception of its own."""
+        return self.__cause__ is not None
 
     @property
     def refuses_a_setting(self) -> bool:
@@ -35,9 +54,9 @@ class Call:
 
     results: tuple[Values, ...]
     impurity: str
-    """How the call touched what is not its own; empty for a pure one."""
+    """How the call touched what is not its own, as what the function did; empty for a pure one."""
     repeated: str
-    """How a second, equal call differed; empty for the same bits."""
+    """What a second, equal call showed of the function; empty for the same bits."""
     laid_out: tuple[Values, ...]
     """The results for the same numbers in another memory layout; empty if it did not return any."""
     misread: str
@@ -51,8 +70,10 @@ def call(
     shapes: Shapes,
     dtype: np.dtype[Any],
     layout: str,
+    names: Sequence[str],
 ) -> Call:
     """Call a few times on copies of the arguments (arrays, or lists and tuples of them), and look at all.
+    `names` are those of the arguments.
 
     The buffers of the call that counts have held other numbers in a call before it: a result that is
     remembered by the address of its input is the result for those. A call with equal arguments follows, and
@@ -67,16 +88,16 @@ def call(
     for buffer, original in zip(_leaves(buffers), originals, strict=True):
         buffer[...] = original
     given = _mapped(buffers, _view)
-    leaves = _leaves(given)
+    leaves = [_leaves(argument) for argument in given]
     results = _results(invoke(function, given, settings), shapes, dtype)
     kept = tuple(y.copy() for y in results)
-    impurity = _impurity(leaves, _leaves(given), originals, results)
+    impurity = _impurity(leaves, given, arguments, results, names)
     second = _results(invoke(function, _mapped(arguments, np.copy), settings), shapes, dtype)
     repeated = ""
     if any(_bits(a) != _bits(b) for a, b in zip(kept, second, strict=True)):
-        repeated = "two equal calls give different bits"
+        repeated = "gives different bits in two equal calls"
     elif any(np.may_share_memory(a, b) for a in results for b in second):
-        repeated = "the results of two calls share memory: the second overwrites the first"
+        repeated = "returns the same memory from two calls: the second overwrites the first"
     laid_out: tuple[Values, ...] = ()
     misread = ""
     try:
@@ -88,14 +109,21 @@ def call(
 
 
 def _impurity(
-    given: Sequence[Values], left: Sequence[Values], originals: Sequence[Values], results: Sequence[Values]
+    given: Sequence[Sequence[Values]],
+    left: Sequence[Any],
+    originals: Sequence[Any],
+    results: Sequence[Values],
+    names: Sequence[str],
 ) -> str:
-    """What a call did to the arrays that it was given, and to the lists that held them."""
-    same = len(given) == len(left) and all(a is b for a, b in zip(given, left, strict=True))
-    if not same or any(_bits(a) != _bits(b) for a, b in zip(given, originals, strict=True)):
-        return "it modifies its input"
-    if any(np.may_share_memory(y, x) for y in results for x in given):
-        return "its result shares memory with its input"
+    """What a call did to an argument: to the arrays that it was given, or to the lists that held them."""
+    for leaves, argument, original, name in zip(given, left, originals, names, strict=True):
+        found, due = _leaves(argument), _leaves(original)
+        same = len(found) == len(leaves) and all(a is b for a, b in zip(leaves, found, strict=True))
+        if not same or any(_bits(a) != _bits(b) for a, b in zip(leaves, due, strict=True)):
+            return f"modifies its input {name}"
+    for leaves, name in zip(given, names, strict=True):
+        if any(np.may_share_memory(y, x) for y in results for x in leaves):
+            return f"returns memory that it shares with its input {name}"
     return ""
 
 
@@ -155,12 +183,27 @@ def invoke(function: Callable[..., Any], arguments: Sequence[Any], settings: Map
 
 
 def told(error: BaseException) -> str:
-    """A foreign exception in one line; even its text is foreign code."""
+    """A foreign exception in one line, with its place; even its text is foreign code."""
     try:
         text = " ".join(str(error).split())
     except Exception:
         text = "its text cannot be had"
-    return f"{type(error).__name__}: {text}"[:LINE]
+    return (f"{type(error).__name__}: {text}" if text else type(error).__name__)[:LINE] + _place(error)
+
+
+def _place(error: BaseException) -> str:
+    """File and line of the innermost frame in the candidate's own code, where the traceback has one."""
+    frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    foreign = [(name, line) for name, line in frames if not name.startswith((*NOT_THE_CANDIDATE, "<frozen"))]
+    own = [(name, line) for name, line in foreign if not name.startswith(LIBRARIES)]
+    for name, line in reversed(own or foreign):
+        return f" ({_near(name)}:{line})"
+    return ""
+
+
+def _near(path: str) -> str:
+    """A path below the working directory as it is written there."""
+    return path.removeprefix(f"{os.getcwd()}{os.sep}")
 
 
 def _mapped(arguments: Any, change: Callable[[Values], Values]) -> Any:

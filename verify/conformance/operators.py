@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,15 +16,16 @@ from verify.arithmetic.certified import certify, certify_vjp
 from verify.arithmetic.formats import Format, Truth
 from verify.conformance.contract import ContractViolation, Values, flattened, invoke, settings_to_pass
 from verify.conformance.findings import Finding
-from verify.conformance.plan import Plan, draw
+from verify.conformance.plan import MOST_WITH_GRADIENTS, Plan, draw
 from verify.conformance.trial import (
-    Attempt,
     Expected,
     Results,
     Task,
     Trial,
     attempt,
     findings_of,
+    refusals,
+    refused_ranks,
 )
 from verify.laws.examples import Example, output_shape
 from verify.laws.law import Law, LawViolation, NotApplicable, Subject
@@ -48,32 +49,31 @@ def judge_operator(functions: Functions, name: str, fmt: Format, plan: Plan) -> 
     spec, value, vjp = SPECS[name], functions.get(name), functions.get(f"{name}_vjp")
     conventions: tuple[Variant | None, ...] = (None, *spec.variants)
     drawn = _drawn(spec, fmt, plan)
-    no_laws = ""
+    no_laws, refused = "", frozenset[int]()
     if value is None:
         yield Finding(spec.aspect.value, 0, Verdict.NOT_RUN, "the candidate does not have it")
     else:
-        variant, found = _judge_values(spec, value, conventions, drawn, fmt, plan)
+        variant, found, refused = _judge_values(spec, value, conventions, drawn, fmt, plan)
         yield from found
         conventions = _of_gradients(variant)
         no_laws = _why_no_laws(variant, found)
     if vjp is not None:
-        yield from _judge_gradients(spec, vjp, conventions, drawn, fmt)
+        _, found, more = _judge_gradients(spec, vjp, conventions, drawn, fmt, plan)
+        yield from found
+        refused |= more
     elif value is not None and spec.aspect is Aspect.VALUE:
         yield Finding("vjp", 0, Verdict.NOT_RUN, f"the candidate has no {name}_vjp")
     if no_laws:
         yield Finding("law:all", 0, Verdict.NOT_RUN, no_laws)
     else:
-        yield from _put_to_the_laws(spec, value, vjp, drawn, fmt)
+        taken = [(c, e) for c, e in drawn if plan.wants(c) and e.inputs[0].ndim not in refused]
+        yield from _put_to_the_laws(spec, value, vjp, taken[::LAW_CASES], fmt)
 
 
 def _drawn(spec: Spec, fmt: Format, plan: Plan) -> Drawn:
     """The drawn cases, numbered after the known answers."""
     known = len(spec.cases)
-    return [
-        (case, draw(spec, fmt, case - known, plan.seed))
-        for case in plan.cases(known)
-        if case >= known and _is_needed(spec, plan, case)
-    ]
+    return [(case, draw(spec, fmt, case - known, plan.seed)) for case in plan.cases(known) if case >= known]
 
 
 def _is_needed(spec: Spec, plan: Plan, case: int) -> bool:
@@ -96,18 +96,41 @@ def _optional(spec: Spec) -> dict[str, Any]:
     return {setting.name: setting.default for setting in spec.settings if not setting.required}
 
 
-def _under_a_convention(
-    attempts: Sequence[Attempt],
+class Judged(NamedTuple):
+    """The convention that a function follows, the findings, and the ranks of arrays that it does not take."""
+
+    convention: Variant | None
+    findings: list[Finding]
+    refused: frozenset[int]
+
+
+def _judged(
+    spec: Spec,
+    function: Function,
     task: Task,
+    trials: Sequence[Trial],
     expect: Callable[[Variant | None, Trial], Sequence[Expected]],
     conventions: Sequence[Variant | None],
     fmt: Format,
-) -> tuple[Variant | None, list[Finding]]:
-    """The findings under the first convention under which all is well, else under the first of all."""
-    judged = ((v, findings_of(attempts, task, partial(expect, v), fmt)) for v in conventions)
+    plan: Plan,
+) -> Judged:
+    """The findings under the first convention under which all is well, else under the first of all.
+
+    What raises at an array of another rank than 2 is tried in all cases, a replay's too: they decide together
+    which ranks a candidate refuses.
+    """
+    needed = [attempt(function, task, trial, fmt) for trial in trials if _is_needed(spec, plan, trial.case)]
+    attempts = needed
+    if any(tried.raised and tried.trial.rank != 2 for tried in needed):
+        others = [trial for trial in trials if not _is_needed(spec, plan, trial.case)]
+        attempts = [*needed, *(attempt(function, task, trial, fmt) for trial in others)]
+    refused = refused_ranks(attempts)
+    taken = [tried for tried in needed if not (tried.raised and tried.trial.rank in refused)]
+    judged = ((v, findings_of(taken, task, partial(expect, v), fmt)) for v in conventions)
     first = next(judged)
-    aspects = {tried.trial.aspect for tried in attempts}
-    return next((each for each in chain([first], judged) if _all_well(each[1], aspects)), first)
+    aspects = {tried.trial.aspect for tried in taken}
+    variant, found = next((each for each in chain([first], judged) if _all_well(each[1], aspects)), first)
+    return Judged(variant, [*found, *refusals(attempts, task)], refused)
 
 
 def _all_well(findings: Sequence[Finding], aspects: Set[str]) -> bool:
@@ -124,13 +147,11 @@ def _judge_values(
     drawn: Drawn,
     fmt: Format,
     plan: Plan,
-) -> tuple[Variant | None, list[Finding]]:
-    """The findings on the values, and the variant that the candidate follows in all of them, if it does."""
-    task = Task(OPS[spec.name].__call__, _optional(spec), value == OPS[spec.name])
+) -> Judged:
+    task = Task(spec.name, OPS[spec.name].__call__, _optional(spec), value == OPS[spec.name])
     trials = [_value_trial(spec, case, spec.aspect.value, e.inputs, e.settings) for case, e in drawn]
-    trials += _known_answers(spec, fmt, plan)
-    attempts = [attempt(value, task, trial, fmt) for trial in trials]
-    return _under_a_convention(attempts, task, partial(_expect_value, spec, fmt), conventions, fmt)
+    trials += _known_answers(spec, fmt)
+    return _judged(spec, value, task, trials, partial(_expect_value, spec, fmt), conventions, fmt, plan)
 
 
 def _value_trial(
@@ -150,17 +171,18 @@ def _value_trial(
         (output_shape(spec, inputs, settings),),
         {item.name: x for item, x in zip(spec.inputs, inputs, strict=True)},
         about,
+        inputs[0].ndim,
     )
 
 
-def _known_answers(spec: Spec, fmt: Format, plan: Plan) -> Iterator[Trial]:
+def _known_answers(spec: Spec, fmt: Format) -> Iterator[Trial]:
     """The special values of the spec. Empty arrays are left out: the contract does not ask for them."""
     for number, case in enumerate(spec.cases):
         inputs = [  # labels are integers, everything else is of the format
             np.asarray(x, dtype=np.int64 if item.domain is Domain.LABEL else fmt.dtype)
             for item, x in zip(spec.inputs, case.inputs, strict=True)
         ]
-        if _is_needed(spec, plan, number) and all(x.size for x in inputs):
+        if all(x.size for x in inputs):
             settings = {**spec.defaults, **(case.settings or {})}
             yield _value_trial(spec, number, "contract:special-values", inputs, settings, case.why)
 
@@ -217,13 +239,12 @@ def _of_gradients(variant: Variant | None) -> tuple[Variant | None, ...]:
 
 
 def _judge_gradients(
-    spec: Spec, vjp: Function, conventions: Sequence[Variant | None], drawn: Drawn, fmt: Format
-) -> list[Finding]:
-    own = OPS[spec.name].vjp
-    task = Task(own, _optional(spec), vjp == own, partial(_allow_subgradients, spec.kinks))
-    attempts = [attempt(vjp, task, _gradient_trial(spec, case, example), fmt) for case, example in drawn]
-    expect = partial(_expect_gradients, spec, fmt)
-    return _under_a_convention(attempts, task, expect, conventions, fmt)[1]
+    spec: Spec, vjp: Function, conventions: Sequence[Variant | None], drawn: Drawn, fmt: Format, plan: Plan
+) -> Judged:
+    own, allow = OPS[spec.name].vjp, partial(_allow_subgradients, spec.kinks)
+    task = Task(f"{spec.name}_vjp", own, _optional(spec), vjp == own, allow)
+    trials = [_gradient_trial(spec, c, e) for c, e in drawn if e.inputs[0].size <= MOST_WITH_GRADIENTS]
+    return _judged(spec, vjp, task, trials, partial(_expect_gradients, spec, fmt), conventions, fmt, plan)
 
 
 def _gradient_trial(spec: Spec, case: int, example: Example) -> Trial:
@@ -236,6 +257,7 @@ def _gradient_trial(spec: Spec, case: int, example: Example) -> Trial:
         tuple(f"d{spec.inputs[k].name}" for k in spec.differentiable),
         tuple(example.inputs[k].shape for k in spec.differentiable),
         {"dy": example.dy, **named},
+        rank=example.inputs[0].ndim,
     )
 
 
@@ -282,7 +304,7 @@ def _put_to_the_laws(
     for law in laws_of(spec):
         if law.name in SEEN_BY_THE_CALL or (vjp if law.gradient else value) is None:
             continue
-        for case, example in drawn[::LAW_CASES]:
+        for case, example in drawn:
             finding = _put_to(law, subject, case, example, fmt)
             if finding is not None:
                 yield finding

@@ -15,14 +15,42 @@ from verify.laws.examples import REGIMES, Example, Shape, make_example
 LEVELS: Mapping[str, int] = {"smoke": 8, "ci": 40, "deep": 400}
 """Drawn cases for each operator and dtype."""
 
-SHAPES = (
-    {"batch": 3, "n": 3, "k": 5, "m": 4, "c": 5},
-    {"batch": 1, "n": 1, "k": 6, "m": 3, "c": 2},
-    {"batch": 4, "n": 4, "k": 1, "m": 2, "c": 1},
-    {"batch": 2, "n": 2, "k": 9, "m": 1, "c": 7},
-    {"batch": 5, "n": 5, "k": 3, "m": 7, "c": 3},
-)
-"""All axes of a shape differ, so that a transposition cannot hide; a batch of one; a row of one."""
+Sizes = tuple[int, ...]
+
+ELEMENTWISE: Sequence[Sizes] = (
+    (2, 17), (67,), (5,), (1031,), (3, 1, 17), (3, 5), (), (2, 3, 4), (133,), (4, 1), (1, 6),
+)  # fmt: skip
+ROWS: Sequence[Sizes] = (
+    (2, 17), (67,), (6,), (2, 521), (2, 1, 33), (3, 5), (2, 3, 4), (1, 6), (133,), (4, 1), (2, 7),
+)  # fmt: skip
+LOSSES: Sequence[Sizes] = (
+    (17, 2), (67,), (5,), (257,), (2, 17), (3, 5), (4, 1), (2, 7), (133,), (5, 3), (1, 6),
+)  # fmt: skip
+LOSSES_OF_ROWS: Sequence[Sizes] = (
+    (2, 17), (67, 2), (1, 2), (257, 2), (1, 33), (3, 5), (4, 1), (2, 7), (1, 127), (5, 3), (3, 4),
+)  # fmt: skip
+PRODUCTS: Sequence[Sizes] = (
+    (2, 67, 3), (3, 2, 67), (1, 6, 3), (5, 131, 33), (67, 3, 2), (3, 5, 4), (4, 1, 2), (2, 9, 1), (1, 130, 3),
+    (5, 3, 7), (2, 4, 5),
+)  # fmt: skip
+"""The shapes of the first input in turn; of products (n, k, m).
+
+Small ones show a mistake in few numbers: all axes differ, so that a transposition cannot hide; a batch of
+one, a row of one, and every rank that the operator takes. The long ones, the five at 0, 1, 3, 4 and 8, reach
+beyond the widths of vectors and blocks, and none is a multiple of one: kernels are wrong in their tails. Not
+longer than this, because exact gradients cost the square; the longest, at 3, is judged by its values alone.
+Targets in 128ths leave room for 127 classes.
+
+Eleven is prime to the eight regimes, to the number of axes, reductions and rates, and to the nine by which
+`draw` moves on from turn to turn: in five turns a regime meets long shapes, and in eleven every shape.
+"""
+
+HUGE = (6, 5, 2, 9, 7)
+"""The places of the shapes that huge numbers have in turn: short ones. Bounds are float64 themselves, and
+that of a sum of n terms t, which has n^2 |t| in it, overflows for 27 losses as large as `reach` lets them be."""
+
+MOST_WITH_GRADIENTS = 250
+"""Elements of the first input up to which a gradient is certified: 133 of them take a tenth of a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +70,26 @@ class Plan:
         return self.case is None or case == self.case
 
 
-def shape_of(spec: Spec, number: int) -> Shape:
-    """The shape of a case. An elementwise operator is given matrices: its rows are batch axes too."""
-    sizes = SHAPES[number % len(SHAPES)]
+def shape_of(spec: Spec, number: int, settings: Mapping[str, Any]) -> Shape:
+    """The shape of a case. Along axis 0 a shape is turned round, so that its rows are as long there."""
+    sizes = _table(spec)[number % len(ELEMENTWISE)]
     if not spec.batched:
-        return Shape((), sizes)
-    elementwise = not any(spec.core_axes)
-    return Shape((sizes["batch"], sizes["c"]) if elementwise else (sizes["batch"],), sizes)
+        return Shape((), dict(zip("nkm", sizes, strict=True)))
+    if settings.get("axis") == 0:
+        sizes = sizes[::-1]
+    if not any(spec.core_axes):
+        return Shape(sizes, {})
+    *batch, classes = sizes
+    return Shape(tuple(batch), {"c": classes})
+
+
+def _table(spec: Spec) -> Sequence[Sizes]:
+    if not spec.batched:
+        return PRODUCTS
+    reduced, of_rows = "reduction" in spec.defaults, any(spec.core_axes)
+    if reduced:
+        return LOSSES_OF_ROWS if of_rows else LOSSES
+    return ROWS if of_rows else ELEMENTWISE
 
 
 def settings_of(spec: Spec, number: int) -> dict[str, Any]:
@@ -64,6 +105,7 @@ def draw(spec: Spec, fmt: Format, number: int, seed: int) -> Example:
     In each turn of the regimes, settings and shapes move on by one: no regime is bound to a setting.
     """
     turn, place = divmod(number, len(REGIMES))
+    of_shape = HUGE[turn % len(HUGE)] if REGIMES[place] == "huge" else number + turn
     origin = (seed, crc32(spec.name.encode()), fmt.precision, number)
-    shape, settings = shape_of(spec, number + turn), settings_of(spec, place + turn)
-    return make_example(spec, fmt, shape, REGIMES[place], settings, origin)
+    settings = settings_of(spec, place + turn)
+    return make_example(spec, fmt, shape_of(spec, of_shape, settings), REGIMES[place], settings, origin)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -39,6 +39,8 @@ class Trial:
     """The arguments by the names that a report gives them."""
     about: str = ""
     """What a reader should know of the case."""
+    rank: int = 2
+    """The axes of the input that is computed with; a network takes matrices."""
 
 
 class Expected(NamedTuple):
@@ -63,6 +65,7 @@ def _as_due(trial: Trial, due: Sequence[Expected], results: Results) -> Sequence
 class Task:
     """A function of the contract, whatever the trial: refnet's own, and how it may be called and answer."""
 
+    name: str
     reference: Callable[..., Any]
     optional: Mapping[str, Any]
     """The settings that a call may leave out, and what they are then."""
@@ -81,6 +84,8 @@ class Attempt:
     violation: str = ""
     lacking: str = ""
     """The settings of the trial that the candidate does not take."""
+    raised: bool = False
+    """Whether the violation is an exception."""
 
 
 def attempt(function: Callable[..., Any], task: Task, trial: Trial, fmt: Format) -> Attempt:
@@ -90,11 +95,43 @@ def attempt(function: Callable[..., Any], task: Task, trial: Trial, fmt: Format)
         return Attempt(trial, lacking=", ".join(lacking))
     layout = LAYOUTS[trial.case % len(LAYOUTS)]
     try:
-        return Attempt(trial, call(function, trial.arguments, passed, trial.shapes, fmt.dtype, layout))
+        return Attempt(trial, _called(function, trial, passed, fmt, layout))
     except ContractViolation as violation:
         if passed and violation.refuses_a_setting:
             return Attempt(trial, lacking=", ".join(passed))
-        return Attempt(trial, violation=str(violation))
+        return Attempt(trial, violation=str(violation), raised=violation.raised)
+
+
+def _called(
+    function: Callable[..., Any], trial: Trial, settings: Mapping[str, Any], fmt: Format, layout: str
+) -> Call:
+    names = tuple(trial.inputs)
+    return call(function, trial.arguments, settings, trial.shapes, fmt.dtype, layout, names)
+
+
+def refused_ranks(attempts: Sequence[Attempt]) -> frozenset[int]:
+    """The ranks other than 2 of which a candidate raises at every array, while it never does at a matrix."""
+    called = [each for each in attempts if not each.lacking]
+    raising = {each.trial.rank for each in called if each.raised}
+    returning = {each.trial.rank for each in called if not each.raised}
+    return frozenset() if 2 in raising or 2 not in returning else frozenset(raising - returning)
+
+
+def refusals(attempts: Sequence[Attempt], task: Task) -> list[Finding]:
+    """That a candidate takes no arrays of some ranks, and so is not judged on them."""
+    ranks = refused_ranks(attempts)
+    refused = [each for each in attempts if each.raised and each.trial.rank in ranks]
+    if not refused:
+        return []
+    checked = {each.trial.rank for each in attempts if each.call is not None}
+    only = "only matrices were" if checked == {2} else f"only those of rank {_listed(checked)} were"
+    why = refused[0].violation.removeprefix("it raises ")
+    reason = f"{task.name} refuses arrays of rank {_listed(ranks)} ({why}): {only} checked"
+    return [Finding("contract:rank", each.trial.case, Verdict.NOT_RUN, reason) for each in refused]
+
+
+def _listed(ranks: Iterable[int]) -> str:
+    return " and ".join(map(str, sorted(ranks)))
 
 
 def findings_of(attempts: Sequence[Attempt], task: Task, expect: Expectation, fmt: Format) -> list[Finding]:
@@ -112,7 +149,8 @@ def _findings(tried: Attempt, task: Task, expect: Expectation, fmt: Format) -> I
         yield Finding(trial.aspect, trial.case, Verdict.FAIL, tried.violation)
         return
     for aspect, trouble in (("contract:pure", done.impurity), ("contract:repeatable", done.repeated)):
-        yield Finding(aspect, trial.case, Verdict.FAIL if trouble else Verdict.PASS, trouble)
+        verdict, reason = (Verdict.FAIL, f"{task.name} {trouble}") if trouble else (Verdict.PASS, "")
+        yield Finding(aspect, trial.case, verdict, reason)
     try:
         due = expect(trial)
     except Undecided as error:
@@ -132,7 +170,7 @@ def _confirmed(finding: Finding, task: Task, trial: Trial, due: Sequence[Expecte
         return finding
     reason = "the oracle disagrees with itself: refnet's own result is beyond the bound as well"
     try:
-        own = call(task.reference, trial.arguments, trial.settings, trial.shapes, fmt.dtype, LAYOUTS[0])
+        own = _called(task.reference, trial, trial.settings, fmt, LAYOUTS[0])
         if _judged(task, trial, own.results, due, fmt).verdict is not Verdict.FAIL:
             return finding
     except ContractViolation as violation:
@@ -142,7 +180,7 @@ def _confirmed(finding: Finding, task: Task, trial: Trial, due: Sequence[Expecte
 
 def _laid_out(task: Task, trial: Trial, done: Call, due: Sequence[Expected], fmt: Format) -> Finding:
     """Whether the memory is read rightly; another last digit is another order of a sum."""
-    where = f"the arguments in another memory layout ({LAYOUTS[trial.case % len(LAYOUTS)]})"
+    where = f"the arguments of {task.name} in another memory layout ({LAYOUTS[trial.case % len(LAYOUTS)]})"
     if done.misread:
         return Finding("contract:layout", trial.case, Verdict.FAIL, f"with {where}, {done.misread}")
     finding = _judged(task, trial, done.laid_out, due, fmt)
