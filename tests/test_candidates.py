@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+import refnet
 from refnet import OPS
-from tests.candidates import forms, networks, orders, plain
+from tests.candidates import forms, networks, orders, plain, shapes
 from tests.candidates.cheats import CHEATS, in_float32
 from tests.candidates.widened import Widened
 from verify.conformance import check
 from verify.conformance.check import DTYPES
 from verify.conformance.network import NETWORK_FUNCTIONS
+from verify.conformance.network_laws import LAWS_OF
 from verify.mistakes.catalogue import MISTAKES, Mistake
 from verify.reports import Report, Verdict
 
@@ -101,6 +103,8 @@ IN_A_CANDIDATE = [
 ]
 """All but those that only the parts of an operator of refnet's can have."""
 
+LAWS_PUT = {op: set(laws) - {"network-pure"} for op, laws in LAWS_OF.items()}
+
 
 def with_mistake(mistake: Mistake) -> SimpleNamespace:
     """A candidate that is right but for the mistake."""
@@ -122,10 +126,34 @@ def test_a_known_mistake_is_caught_and_named(mistake: Mistake) -> None:
 
 
 @pytest.mark.parametrize(
+    "mistake",
+    [m for m in MISTAKES if m.op in NETWORK_FUNCTIONS and set(m.caught_by) & LAWS_PUT[m.op]],
+    ids=lambda mistake: mistake.name,
+)
+def test_a_wrong_network_breaks_a_law_that_is_said_to_catch_it(mistake: Mistake) -> None:
+    """What is not wrong is refnet's, because laws of training need a step and gradients too."""
+    names = (*NETWORK_FUNCTIONS, "sgd_step")
+    candidate = {name: getattr(refnet, name) for name in names} | vars(with_mistake(mistake))
+    report = check(SimpleNamespace(**candidate), ops=[mistake.op], level="smoke", dtypes=["float64"])
+    broken = {o.aspect.removeprefix("law:") for o in report.outcomes if o.verdict is Verdict.FAIL}
+    assert broken & LAWS_PUT[mistake.op] & set(mistake.caught_by)
+
+
+@pytest.mark.parametrize(
     ("op", "function"), networks.MISTAKES, ids=lambda item: getattr(item, "__name__", item)
 )
 def test_a_mistake_of_composition_is_caught(op: str, function: Callable[..., Any]) -> None:
     report = check(SimpleNamespace(**{op: function}), ops=[op], level="smoke")
+    assert failing(report) == set(DTYPES)
+
+
+@pytest.mark.parametrize(
+    ("op", "function"), shapes.MISTAKES, ids=lambda item: getattr(item, "__name__", item)
+)
+def test_what_is_right_only_for_small_shapes_or_matrices_is_caught(
+    op: str, function: Callable[..., Any]
+) -> None:
+    report = check(SimpleNamespace(**{op: function}), ops=[op.removesuffix("_vjp")], level="smoke")
     assert failing(report) == set(DTYPES)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,18 +23,20 @@ from rich.console import Console
 
 import refnet
 from refnet import OPS
-from specs import SPECS
-from tests.candidates import networks, plain
+from specs import SPECS, Spec
+from tests.candidates import networks, plain, shapes
 from verify.arithmetic.bounds import ErrorBound
 from verify.arithmetic.certified import Undecided
 from verify.arithmetic.formats import FLOAT32, FLOAT64, FORMATS, Truth
-from verify.conformance import TargetError, UsageError, assert_conforms, check
+from verify.conformance import TargetError, UsageError, assert_conforms, check, plan
 from verify.conformance.check import DTYPES
 from verify.conformance.judge import Judgement, judge
 from verify.conformance.network import CASES, NETWORK_FUNCTIONS, expect_network, network_trial
+from verify.conformance.network_laws import LAWS_OF
 from verify.conformance.plan import LEVELS, draw, settings_of
 from verify.conformance.trial import Attempt, Expected, Task, Trial, attempt, findings_of
-from verify.laws.examples import REGIMES
+from verify.laws.examples import REGIMES, Example
+from verify.laws.network_laws import NETWORK_LAWS
 from verify.reports import Outcome, Report, Verdict, from_json, print_report, to_json
 from verify.reports.json_report import load_schema
 
@@ -181,6 +185,48 @@ def test_every_regime_meets_every_setting() -> None:
         assert len(met) == count * len(REGIMES), spec.name
 
 
+@pytest.mark.parametrize(
+    "table", [plan.ELEMENTWISE, plan.ROWS, plan.LOSSES, plan.LOSSES_OF_ROWS, plan.PRODUCTS]
+)
+def test_the_tables_of_shapes_are_what_they_say(table: Sequence[tuple[int, ...]]) -> None:
+    assert len(table) == 11
+    assert [place for place, sizes in enumerate(table) if max(sizes, default=0) > 16] == [0, 1, 3, 4, 8]
+    assert all(size <= 9 or math.gcd(size, 64) <= 2 for sizes in table for size in sizes)
+    assert not set(plan.HUGE) & {0, 1, 3, 4, 8}
+    assert all(len(set(sizes)) == len(sizes) for sizes in table)
+
+
+def is_long(example: Example) -> bool:
+    return any(size > 16 for x in example.inputs for size in x.shape)
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_a_quick_check_meets_long_shapes_along_every_axis_and_all_ranks(spec: Spec) -> None:
+    quick = [draw(spec, FLOAT64, number, 0) for number in range(LEVELS["smoke"])]
+    assert [number for number, example in enumerate(quick) if is_long(example)] == [0, 1, 3, 4]
+    assert {e.axis for e in quick if is_long(e)} == {e.axis for e in quick}
+    ranks = RANKS[any(spec.core_axes), "reduction" in spec.defaults] if spec.batched else {2}
+    assert {e.inputs[0].ndim for e in quick} == ranks
+    more = [draw(spec, FLOAT64, number, 0) for number in range(LEVELS["ci"])]
+    assert {e.regime for e in more if is_long(e)} == set(REGIMES) - {"huge"}
+
+
+RANKS = {
+    (False, False): {0, 1, 2, 3},
+    (False, True): {1, 2},
+    (True, False): {1, 2, 3},
+    (True, True): {2},
+}
+"""The ranks of the first input, by whether an operator has rows and whether it is a loss."""
+
+
+def test_only_the_longest_shapes_have_no_certified_gradient() -> None:
+    for spec in SPECS.values():
+        for number in range(LEVELS["ci"]):
+            x = draw(spec, FLOAT64, number, 0).inputs[0]
+            assert (x.size > plan.MOST_WITH_GRADIENTS) == (x.size >= 257)
+
+
 REPLAYED: dict[str, Callable[[], object]] = {
     "value": lambda: SimpleNamespace(tanh=lambda x: x * x.dtype.type(0.5)),
     "vjp": lambda: SimpleNamespace(tanh_vjp=lambda dy, x: dy),
@@ -191,9 +237,19 @@ REPLAYED: dict[str, Callable[[], object]] = {
     "variants": lambda: SimpleNamespace(
         mse=lambda p, t, *, reduction="mean": plain.mse(p, t) * p.dtype.type(0.75)
     ),
+    "ranks": lambda: SimpleNamespace(softmax=shapes.softmax_right_only_for_matrices),
+    "a crash at some vectors": lambda: SimpleNamespace(tanh=tanh_that_cannot_take_long_vectors),
+    "a crash at all": lambda: SimpleNamespace(softmax=lambda x, *, axis=-1: x.missing),
+    "laws of a network": lambda: SimpleNamespace(mlp=networks.relu_after_the_last_layer),
     "network": lambda: SimpleNamespace(mlp_gradients=networks.sum_for_mean),
     "epoch": lambda: SimpleNamespace(sgd_epoch=networks.uphill),
 }
+
+
+def tanh_that_cannot_take_long_vectors(x: Any) -> Any:
+    if x.ndim == 1 and x.size > 64:
+        raise ValueError("too long")
+    return np.tanh(x)
 
 
 @pytest.mark.parametrize("what", REPLAYED)
@@ -308,6 +364,76 @@ def test_a_gradient_alone_is_judged() -> None:
     report = check(SimpleNamespace(tanh_vjp=plain.tanh_vjp), ops=["tanh"], level="smoke")
     assert outcome(report, "tanh", "value").verdict is NOT_RUN
     assert outcome(report, "tanh", "vjp").verdict is PASS
+
+
+# ------------------------------------------------------------------------------------------------ ranks
+
+
+def softmax_of_matrices(x: Any, *, axis: int = -1) -> Any:
+    if x.ndim != 2:
+        raise TypeError("matrices, please")
+    return plain.softmax(x, axis=axis)
+
+
+def softmax_of_matrices_vjp(dy: Any, x: Any, *, axis: int = -1) -> Any:
+    _rows, _columns = x.shape
+    return plain.softmax_vjp(dy, x, axis=axis)
+
+
+def test_a_rank_that_is_refused_is_said_and_matrices_are_judged() -> None:
+    report = quick("softmax", softmax_of_matrices)
+    refused = outcome(report, "softmax", "contract:rank")
+    assert refused.verdict is NOT_RUN
+    line = softmax_of_matrices.__code__.co_firstlineno + 2
+    assert re.fullmatch(
+        r"softmax refuses arrays of rank 1 and 3 "
+        rf"\(TypeError: matrices, please \(.*test_conformance.py:{line}\)\): only matrices were checked",
+        refused.reason,
+    )
+    assert outcome(report, "softmax", "value").verdict is PASS
+    assert outcome(report, "softmax", "law:sums-to-one").verdict is PASS
+    assert report.exit_code() == 0
+
+
+def test_a_gradient_may_refuse_ranks_that_the_value_takes() -> None:
+    report = quick("softmax", plain.softmax, softmax_of_matrices_vjp)
+    assert outcome(report, "softmax", "contract:rank").reason.startswith("softmax_vjp refuses arrays of rank")
+    assert outcome(report, "softmax", "vjp").verdict is PASS
+    assert report.exit_code() == 0
+
+
+def test_what_raises_at_some_arrays_of_a_rank_does_not_refuse_the_rank() -> None:
+    report = quick("tanh", tanh_that_cannot_take_long_vectors)
+    assert outcome(report, "tanh", "value").verdict is FAIL
+    assert "contract:rank" not in {o.aspect for o in report.outcomes}
+
+
+def test_a_refusal_of_matrices_is_a_failure_whatever_else_is_taken() -> None:
+    def tanh_of_a_vector(x: Any) -> Any:
+        (_count,) = x.shape
+        return np.tanh(x)
+
+    assert outcome(quick("tanh", tanh_of_a_vector), "tanh", "value").verdict is FAIL
+
+
+def test_a_replay_of_a_refused_rank_is_not_run_either() -> None:
+    report = quick("softmax", softmax_of_matrices, case=len(SPECS["softmax"].cases) + 1)
+    assert {o.verdict for o in report.outcomes} == {NOT_RUN}
+
+
+NUMBERS: dict[str, tuple[Callable[[Any], Any], Verdict]] = {
+    "a number of NumPy's": (lambda x: np.tanh(x)[()], PASS),
+    "an array": (lambda x: np.asarray(np.tanh(x)), PASS),
+    "a number of Python's": (lambda x: np.tanh(x) if x.ndim else float(np.tanh(x)), FAIL),
+    "a wider number": (lambda x: np.tanh(x) if x.ndim else np.tanh(x).astype(np.longdouble), FAIL),
+    "a vector of one": (lambda x: np.atleast_1d(np.tanh(x)), FAIL),
+}
+
+
+@pytest.mark.parametrize("what", NUMBERS)
+def test_for_an_array_without_axes_a_number_of_its_dtype_will_do(what: str) -> None:
+    function, verdict = NUMBERS[what]
+    assert outcome(quick("tanh", function), "tanh", "value").verdict is verdict
 
 
 # -------------------------------------------------------------------------------------------- variants
@@ -603,6 +729,14 @@ def test_a_module_finds_its_neighbours(tmp_path: Path) -> None:
     assert check(tmp_path / "kernels.py", ops=["relu"], level="smoke").exit_code() == 0
 
 
+def test_the_package_of_a_module_is_in_the_environment() -> None:
+    assert check("scipy.special", ops=["softmax"], level="smoke").environment["scipy"] == version("scipy")
+    import scipy.special
+
+    assert "scipy" in check(scipy.special, ops=["softmax"], level="smoke").environment
+    assert "scipy" not in check("tests.candidates.plain", ops=["relu"], level="smoke").environment
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -733,6 +867,35 @@ def test_what_no_precision_decides_is_inconclusive() -> None:
 
 
 # -------------------------------------------------------------------------------------------- networks
+
+
+def laws_met(report: Report) -> set[tuple[str, str]]:
+    return {(o.op, o.aspect.removeprefix("law:")) for o in report.outcomes if o.aspect.startswith("law:")}
+
+
+def test_every_law_of_networks_is_put_to_the_reference() -> None:
+    report = check("refnet", ops=NETWORK_FUNCTIONS, level="smoke")
+    assert laws_met(report) == {(op, law) for op, laws in LAWS_OF.items() for law in laws}
+    assert {law for _, law in laws_met(report)} == set(NETWORK_LAWS)
+
+
+def test_a_law_is_not_put_to_what_lacks_its_function() -> None:
+    report = check(SimpleNamespace(sgd_epoch=plain.sgd_epoch), ops=NETWORK_FUNCTIONS, level="smoke")
+    assert laws_met(report) == {("sgd_epoch", "proportional-to-rate"), ("sgd_epoch", "network-pure")}
+    assert report.exit_code() == 0
+
+
+def test_gradients_in_one_flat_list_obey_the_laws() -> None:
+    def mlp_gradients(params: Any, x: Any, labels: Any) -> Any:
+        return [array for layer in plain.mlp_gradients(params, x, labels) for array in layer]
+
+    report = quick("mlp_gradients", mlp_gradients)
+    assert ("mlp_gradients", "balance") in laws_met(report)
+    assert report.exit_code() == 0
+
+
+def test_no_law_is_put_to_what_returns_nothing() -> None:
+    assert laws_met(quick("mlp", lambda x, params: None)) == {("mlp", "all")}
 
 
 @pytest.mark.parametrize("name", NETWORK_FUNCTIONS)

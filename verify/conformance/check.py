@@ -16,7 +16,7 @@ from verify.conformance.candidate import Candidate, Place, UsageError, load
 from verify.conformance.findings import Finding, outcomes
 from verify.conformance.network import NETWORK_FUNCTIONS, judge_network
 from verify.conformance.network_laws import put_to_network_laws
-from verify.conformance.operators import judge_operator
+from verify.conformance.operators import NOTHING_FOR_LAWS, judge_operator
 from verify.conformance.plan import LEVELS, Plan
 from verify.reports.record import Outcome, Report, Verdict
 
@@ -112,8 +112,8 @@ def _judged(
     if op in SPECS:
         return list(judge_operator(functions, op, fmt, plan))
     found = list(judge_network(functions, op, fmt, plan))
-    if found and not any(finding.aspect == "contract:pure" for finding in found):
-        return found  # no call returned what a law could be put to
+    if op in functions and not any(finding.aspect == "contract:pure" for finding in found):
+        return [*found, Finding("law:all", 0, Verdict.NOT_RUN, NOTHING_FOR_LAWS)] if found else []
     return [*found, *put_to_network_laws(functions, op, fmt, plan)]
 
 

@@ -24,8 +24,8 @@ Function = Callable[..., Any]
 FORMATS_OF_LAWS = (FLOAT64, FLOAT32)
 """In a half format a hidden layer may be stored in between, and its subnormal numbers break symmetries."""
 
-SIZES = ((3, 4, 2), (2, 3), (4, 3, 5, 3), (5, 17, 4), (6, 1, 4))
-"""The widths of the layers of an example: one hidden layer, none, two, a wide one, a single neuron."""
+SIZES = ((3, 4, 4, 2), (2, 3), (4, 3, 5, 3), (5, 17, 4), (6, 1, 4))
+"""The widths of the layers of an example: a square layer, no hidden one, two, a wide one, a single neuron."""
 
 BATCHES = (3, 1, 4)
 

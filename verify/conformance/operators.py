@@ -36,6 +36,8 @@ LAW_CASES = 5
 """One drawn case in this many is put to the laws, which cost more than a judgement; prime to the number of
 regimes, so that all of them are met."""
 
+NOTHING_FOR_LAWS = "no call returned what a law could be put to"
+
 SEEN_BY_THE_CALL = ("pure", "layout-independent", "residuals-are-kept")
 """Laws that the contract of a call covers, or that only the reference can show."""
 
@@ -85,7 +87,7 @@ def _why_no_laws(variant: Variant | None, found: Sequence[Finding]) -> str:
     if variant is not None:
         return f"the laws are stated for the reference's convention, and this one is {variant.name}"
     returned = any(finding.aspect == "contract:pure" for finding in found)
-    return "" if returned or not found else "no call returned what a law could be put to"
+    return "" if returned or not found else NOTHING_FOR_LAWS
 
 
 # ---------------------------------------------------------------------------------------------- the calls

@@ -21,7 +21,7 @@ ELEMENTWISE: Sequence[Sizes] = (
     (2, 17), (67,), (5,), (1031,), (3, 1, 17), (3, 5), (), (2, 3, 4), (133,), (4, 1), (1, 6),
 )  # fmt: skip
 ROWS: Sequence[Sizes] = (
-    (2, 17), (67,), (6,), (2, 521), (2, 1, 33), (3, 5), (2, 3, 4), (1, 6), (133,), (4, 1), (2, 7),
+    (2, 17), (67,), (6,), (2, 521), (2, 1, 33), (3, 5), (1, 6), (2, 3, 4), (133,), (4, 1), (2, 7),
 )  # fmt: skip
 LOSSES: Sequence[Sizes] = (
     (17, 2), (67,), (5,), (257,), (2, 17), (3, 5), (4, 1), (2, 7), (133,), (5, 3), (1, 6),
@@ -46,8 +46,8 @@ Eleven is prime to the eight regimes, to the number of axes, reductions and rate
 """
 
 HUGE = (6, 5, 2, 9, 7)
-"""The places of the shapes that huge numbers have in turn: short ones. Bounds are float64 themselves, and
-that of a sum of n terms t, which has n^2 |t| in it, overflows for 27 losses as large as `reach` lets them be."""
+"""The places of the shapes that huge numbers have in turn: short ones. Bounds are float64 themselves: that of
+a sum of n terms t has n^2 |t| in it, and overflows for 27 losses as large as `reach` lets them be."""
 
 MOST_WITH_GRADIENTS = 250
 """Elements of the first input up to which a gradient is certified: 133 of them take a tenth of a second."""
