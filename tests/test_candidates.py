@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import pickle
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ from refnet import OPS
 from tests.candidates import forms, networks, orders, plain, shapes
 from tests.candidates.cheats import CHEATS, in_float32
 from tests.candidates.widened import Widened
-from verify.conformance import check
+from verify.conformance import check, network, operators
 from verify.conformance.check import DTYPES
 from verify.conformance.network import NETWORK_FUNCTIONS
 from verify.conformance.network_laws import LAWS_OF
@@ -44,6 +45,33 @@ RIGHT: dict[str, object] = {
         )
     },
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def each_case_is_certified_once() -> Iterator[None]:
+    """What is due in a case does not depend on who is judged, and here many are."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in (
+            (operators, "_expect_value"),
+            (operators, "_expect_gradients"),
+            (network, "expect_network"),
+        ):
+            patch.setattr(module, name, remembered(getattr(module, name)))
+        yield
+
+
+def remembered(expect: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function of an operator, a format, a variant and a trial, computed once for each of them."""
+    known: dict[Any, Any] = {}
+
+    def recalled(*given: Any) -> Any:
+        *about, trial = given
+        key = (*about, pickle.dumps((trial.case, trial.aspect, trial.arguments, dict(trial.settings))))
+        if key not in known:
+            known[key] = expect(*given)
+        return known[key]
+
+    return recalled
 
 
 def alarms(report: Report) -> list[str]:
@@ -98,6 +126,12 @@ SPARED = {
 }
 """Mistakes that a candidate may make, and why."""
 
+SUBTLE = {
+    "bce-logits-without-log1p": "the absolute error is that of a form which PyTorch takes, but where t = 1",
+    "mse-expanded": "only where p is close to t",
+}
+"""Mistakes that show at so few inputs that the eight cases of a quick check may miss them."""
+
 IN_A_CANDIDATE = [
     mistake for mistake in MISTAKES if mistake.op in (*OPS, *NETWORK_FUNCTIONS) and mistake.operator is None
 ]
@@ -116,7 +150,8 @@ def with_mistake(mistake: Mistake) -> SimpleNamespace:
 
 @pytest.mark.parametrize("mistake", IN_A_CANDIDATE, ids=lambda mistake: mistake.name)
 def test_a_known_mistake_is_caught_and_named(mistake: Mistake) -> None:
-    report = check(with_mistake(mistake), ops=[mistake.op], level="smoke")
+    level = "ci" if mistake.name in SUBTLE else "smoke"
+    report = check(with_mistake(mistake), ops=[mistake.op], level=level)
     assert failing(report) == (set() if mistake.name in SPARED else set(DTYPES))
     named = {diagnosis.mistake for outcome in report.outcomes for diagnosis in outcome.diagnosis}
     manners = {o.aspect for o in report.outcomes if o.verdict is Verdict.FAIL and o.aspect in MANNERS}

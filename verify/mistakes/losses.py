@@ -352,7 +352,7 @@ MISTAKES = (
         "bce-logits-without-log1p",
         "binary_cross_entropy_with_logits",
         "log(1 + exp(-|z|)) is 0 beyond |z| = 37, in float32 beyond 17",
-        ("value",),
+        ("composition",),
         value=_bce_logits_without_log1p,
         source="pytorch/pytorch#92114; tensorflow/tensor2tensor#1424; huggingface/candle#2562",
     ),
