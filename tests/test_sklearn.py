@@ -48,12 +48,13 @@ def test_what_it_lacks_is_said(report: Report) -> None:
     assert reasons["softmax", "vjp"] == "the candidate has no softmax_vjp"
     assert "axis" in reasons["softmax", "contract:settings"]
     assert "reduction" in reasons["mse", "contract:settings"]
+    assert reasons["softmax", "contract:rank"].startswith("softmax refuses arrays of rank ")
 
 
 def test_the_version_and_the_notes_are_in_the_report(report: Report) -> None:
     from sklearn import __version__
 
-    assert report.version == __version__
+    assert report.version == report.environment["scikit-learn"] == __version__
     assert report.notes == adapter.NOTES
 
 
