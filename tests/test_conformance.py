@@ -33,6 +33,7 @@ from verify.conformance.check import DTYPES
 from verify.conformance.judge import Judgement, judge
 from verify.conformance.network import CASES, NETWORK_FUNCTIONS, expect_network, network_trial
 from verify.conformance.network_laws import LAWS_OF
+from verify.conformance.operators import LAW_CASES
 from verify.conformance.plan import LEVELS, draw, settings_of
 from verify.conformance.trial import Attempt, Expected, Task, Trial, attempt, findings_of
 from verify.laws.examples import REGIMES, Example
@@ -218,6 +219,21 @@ RANKS = {
     (True, True): {2},
 }
 """The ranks of the first input, by whether an operator has rows and whether it is a loss."""
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_the_laws_meet_shapes_beyond_vectors_and_blocks_along_every_axis(spec: Spec) -> None:
+    put = [draw(spec, FLOAT64, number, 0) for number in range(0, LEVELS["ci"], LAW_CASES)]
+    beyond = [e for e in put if any(size > 32 for x in e.inputs for size in x.shape)]
+    assert len(beyond) >= 2
+    assert {e.axis for e in beyond} == {e.axis for e in put}
+    assert {e.regime for e in put} == set(REGIMES)
+
+
+def test_a_law_catches_a_tail_that_only_long_rows_have() -> None:
+    candidate = SimpleNamespace(softmax=shapes.softmax_wrong_beyond_a_vector_width)
+    report = check(candidate, ops=["softmax"], dtypes=["float64"])
+    assert outcome(report, "softmax", "law:sums-to-one").verdict is FAIL
 
 
 def test_only_the_longest_shapes_have_no_certified_gradient() -> None:
