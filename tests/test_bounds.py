@@ -225,7 +225,7 @@ RULES: Mapping[str, Callable[[Any, Any], Any]] = {
     "tanh": lambda a, b: np.tanh(a),
     "maximum": lambda a, b: np.maximum(a, b),
     "negative": lambda a, b: -a,
-    "heaviside": lambda a, b: np.heaviside(a, 0.0),
+    "sign": lambda a, b: np.sign(a),
     "matmul": lambda a, b: a[None] @ b[:, None],
     "sum": lambda a, b: np.add.reduce(a, axis=-1, keepdims=True),
     "largest": lambda a, b: np.maximum.reduce(a, axis=-1, keepdims=True),
@@ -256,7 +256,7 @@ def test_errors_of_the_operands_are_passed_on(rule: str, data: st.DataObject) ->
     assert passed_on(rule, lambda result: result.error, data)
 
 
-@pytest.mark.parametrize("rule", sorted(set(RULES) - {"heaviside"}))
+@pytest.mark.parametrize("rule", sorted(set(RULES) - {"sign"}))
 def test_half_the_error_would_not_cover(rule: str) -> None:
     def refuted(data: st.DataObject) -> None:
         assert passed_on(rule, lambda result: result.error / 2.5, data)
@@ -288,3 +288,11 @@ def test_subnormal_numbers_may_be_flushed_except_on_the_way_to_float16(fmt: Form
     truth = Truth.exactly(x)
     assert (excess(np.array([0, x[1]], fmt.dtype), truth, bound, fmt) <= 1.0) is granted
     assert excess(np.array([x[0], 0], fmt.dtype), truth, bound, fmt) > 1.0
+
+
+def test_a_sum_that_does_not_overflow_has_a_bound() -> None:
+    """64 losses of 2^1016: their bound is 62 u times a sum of 2^1022; 62 times that sum is infinite."""
+    x = [np.full(64, 2.0**508), np.zeros(64)]
+    bound = value_bound(OPS["mse"], SPECS["mse"], x, {"reduction": "sum"}, FLOAT64)
+    assert np.isfinite(bound.deterministic)
+    assert bound.statistical <= bound.deterministic

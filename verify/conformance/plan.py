@@ -49,9 +49,9 @@ SHAPES_A_TURN = 4
 """How far the shapes move on in a turn of the regimes. With 1, every fifth case, which is put to the laws,
 would meet nothing but the shapes 0, 5, 6 and 9: no law would see a row longer than 17."""
 
-HUGE = (6, 5, 2, 9, 7)
-"""The places of the shapes that huge numbers have in turn: short ones. Bounds are float64 themselves: that of
-a sum of n terms t has n^2 |t| in it, and overflows for 27 losses as large as `reach` lets them be."""
+HUGE = (0, 5, 2, 9, 7)
+"""The places of the shapes that huge numbers have in turn: those of no more terms in a sum than `reach` lets
+be huge. More of them may overflow in one order and not in another."""
 
 MOST_WITH_GRADIENTS = 250
 """Elements of the first input up to which a gradient is certified: 133 of them take a tenth of a second."""
