@@ -8,15 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from verify.arithmetic.bounds import ErrorBound
+from verify.arithmetic.bounds import SLACK, ErrorBound
 from verify.arithmetic.formats import Format, Truth, error_in_ulp, ulp_exponents
 from verify.reports.record import Verdict
 
 CORRECT_ROUNDING = 0.5
 """The error in ulp that no result can be asked to be below."""
-
-SLACK = 1.0 + 2.0**-30
-"""The bounds are themselves computed in float64, by some thousand operations at most."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from refnet import OPS, Operator
 from specs import SPECS, Spec
-from verify.arithmetic.bounds import value_bound, vjp_bounds
+from verify.arithmetic.bounds import SLACK, value_bound, vjp_bounds
 from verify.arithmetic.formats import Format
 from verify.laws.examples import Example
 
@@ -21,9 +21,6 @@ Floats = npt.NDArray[np.float64]
 
 ROW_AXIS = "c"
 """The axis of a signature along which every entry depends on every other: the classes of a row."""
-
-SLACK = 1.0 + 2.0**-30
-"""The bounds are themselves computed in float64, by some hundred operations at most."""
 
 
 class LawViolation(AssertionError):

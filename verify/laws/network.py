@@ -18,10 +18,10 @@ import refnet
 from refnet import Operator, relu, sigmoid, softmax
 from refnet.network import HEADS, Head, backward, forward
 from specs import SPECS
-from verify.arithmetic.bounds import Bounded, carried, cover, granted_model
+from verify.arithmetic.bounds import SLACK, Bounded, carried, cover, granted_model
 from verify.arithmetic.certified import certify
 from verify.arithmetic.formats import FLOAT32, FLOAT64, FORMATS, Format, ulp
-from verify.laws.law import SLACK, Floats, NotApplicable, Values
+from verify.laws.law import Floats, NotApplicable, Values
 
 Function = Callable[..., Any]
 Layers = list[tuple[Any, Any]]

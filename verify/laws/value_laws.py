@@ -15,12 +15,11 @@ import numpy as np
 
 import refnet
 from specs import Domain, Spec
-from verify.arithmetic.bounds import composition_bound
+from verify.arithmetic.bounds import SLACK, composition_bound
 from verify.arithmetic.formats import FLOAT16, FLOAT32, FLOAT64, Format
 from verify.laws.examples import Example
 from verify.laws.law import (
     ROW_AXIS,
-    SLACK,
     Comparison,
     Floats,
     Law,

@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from verify.arithmetic.bounds import ELEMENTARY_ULP, ErrorBound
+from verify.arithmetic.bounds import ELEMENTARY_ULP, SLACK, ErrorBound
 from verify.arithmetic.formats import FLOAT32, FLOAT64, FORMATS, Format, Truth, error_in_ulp, ulp_exponents
 from verify.laws.examples import Example
-from verify.laws.law import SLACK
 
 Values = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
