@@ -50,8 +50,8 @@ SHAPES_A_TURN = 4
 would meet nothing but the shapes 0, 5, 6 and 9: no law would see a row longer than 17."""
 
 HUGE = (0, 5, 2, 9, 7)
-"""The places of the shapes that huge numbers have in turn: those of no more terms in a sum than `reach` lets
-be huge. More of them may overflow in one order and not in another."""
+"""The places of the shapes that huge numbers have in turn: those whose sums cannot overflow, see `reach`.
+Longer ones may overflow in one order of the terms and not in another."""
 
 MOST_WITH_GRADIENTS = 250
 """Elements of the first input up to which a gradient is certified: 133 of them take a tenth of a second."""
