@@ -14,7 +14,7 @@ from flint import arb, ctx
 
 from verify.gradients import Estimate, numerical_vjp
 from verify.gradients.ladder import exponents
-from verify.gradients.numerical import snap
+from verify.gradients.arrays import snap
 
 Array = npt.NDArray[Any]
 Draw = Callable[[np.random.Generator], Array]

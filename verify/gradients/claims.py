@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from verify.gradients.arrays import Array, Bools, Floats, flatten
 from verify.gradients.contract import Candidate, ContractError, Cotangent, DomainEdge, Refusal
-from verify.gradients.ladder import Floats
-from verify.gradients.numerical import Array
 
 NEIGHBOURS = 8
 SPREAD = 4.0
@@ -21,16 +20,6 @@ error, 0.1^8 * 105 = 1e-6, on top of both numerical bars."""
 
 ROUNDINGS = 4
 """Last places of its largest element that a gradient may be off by: claims of 1e-180 beside it are zeros."""
-
-COTANGENT_BITS = 22
-"""Random bits of an element of a cotangent: a float32 has room for them. float16 has room for 9."""
-
-
-def random_cotangent(rng: np.random.Generator, y: Array) -> Array:
-    """Random signs and magnitudes in [1, 2), with so many bits that the sum of two is exact in y's format."""
-    bits = min(COTANGENT_BITS, int(np.finfo(y.dtype).nmant) - 1)
-    sign = rng.choice([-1.0, 1.0], size=y.shape)
-    return np.asarray(sign * (1 + np.ldexp(rng.integers(0, 1 << bits, size=y.shape), -bits)), dtype=y.dtype)
 
 
 def rounding_error(
@@ -52,8 +41,8 @@ def rounding_error(
     changes = [np.zeros(g.shape) for g in claim]
     rooms: tuple[Room, ...] | None = None
     for _ in range(NEIGHBOURS):
-        points = tuple(_neighbour(rng, x) for x in candidate.points)
-        near = tuple(_neighbour(rng, v) for v in dy)
+        points = tuple(neighbour(rng, x) for x in candidate.points)
+        near = tuple(neighbour(rng, v) for v in dy)
         if rooms is None:
             try:
                 moved = candidate.gradients(near, points)
@@ -110,7 +99,7 @@ def _kept_inside(moved: Array, x: Array, room: Room) -> Array:
     return np.asarray(np.where(moved < x, down, np.where(moved > x, up, x)), dtype=x.dtype)
 
 
-def _neighbour(rng: np.random.Generator, x: Array) -> Array:
+def neighbour(rng: np.random.Generator, x: Array) -> Array:
     if not np.issubdtype(x.dtype, np.floating):
         return x
     return _beside(x, np.where(rng.random(x.shape) < 0.5, -np.inf, np.inf).astype(x.dtype))
@@ -122,7 +111,57 @@ def _beside(x: Array, toward: Array) -> Array:
         return np.asarray(np.where((x == 0) | ~np.isfinite(x), x, np.nextafter(x, toward)), dtype=x.dtype)
 
 
-def require_linear(
+def require_homogeneous(
+    candidate: Candidate, dy: Cotangent, claim: Sequence[Array], powers: Sequence[int] = (-3, 2)
+) -> None:
+    """A vjp of 0 is 0, and one of 2^p dy is 2^p times one of dy: multiplying by it commutes with rounding.
+
+    Raises:
+        ContractError: it is not, bit by bit.
+    """
+    given = flatten(claim)
+    zero = flatten(candidate.gradients(tuple(np.zeros_like(v) for v in dy)))
+    if position := _first(candidate, np.isfinite(given) & (zero != 0)):
+        raise ContractError(
+            f"vjp of a zero cotangent is not 0 for {position}",
+            ("cotangent ignored, or a constant added",),
+        )
+    # Bits are lost at infinity and below the smallest normal number t; an element above sqrt(t) has met no
+    # such number, unless that was multiplied by more than 1 / sqrt(t) afterwards.
+    smallest = math.sqrt(np.finfo(candidate.dtype).tiny)
+    largest = float(np.finfo(candidate.dtype).max)
+    for power in powers:
+        scaled = flatten(candidate.gradients(tuple(np.ldexp(v, power) for v in dy)))
+        with np.errstate(all="ignore"):
+            expected = np.ldexp(given, power)
+        size = np.minimum(abs(expected), abs(given))
+        exact = (size > smallest) & (abs(expected) <= largest)
+        if position := _first(candidate, exact & (scaled != expected)):
+            raise ContractError(
+                f"vjp(2^{power} dy) is not 2^{power} vjp(dy) for {position}",
+                ("not linear in the cotangent: used twice, clipped, or combined with a constant",),
+            )
+
+
+def _first(candidate: Candidate, wrong: Bools) -> str:
+    """The input of the first element of all gradients that is wrong; empty if none is."""
+    if not wrong.any():
+        return ""
+    ends = np.cumsum([candidate.points[position].size for position in candidate.positions])
+    return candidate.label(candidate.positions[int(np.searchsorted(ends, int(wrong.argmax()), "right"))])
+
+
+def additivity(
+    candidate: Candidate, pair: tuple[Cotangent, Cotangent], claims: Sequence[Sequence[Array]]
+) -> tuple[Cotangent, tuple[Array, ...], Floats]:
+    """The exact sum of two cotangents, its gradients, and what all they miss of the sum of the gradients."""
+    both = tuple(v + w for v, w in zip(*pair, strict=True))
+    claim = candidate.gradients(both)
+    with np.errstate(all="ignore"):
+        return both, claim, abs(flatten(claim) - flatten(claims[0]) - flatten(claims[1]))
+
+
+def require_additive(
     candidate: Candidate,
     pair: tuple[Cotangent, Cotangent],
     claims: Sequence[Sequence[Array]],
@@ -130,7 +169,7 @@ def require_linear(
     unseen: Sequence[Floats],
     rng: np.random.Generator,
 ) -> None:
-    """A vjp is linear in its cotangent; powers of two commute with rounding, so they must be exact.
+    """A vjp is additive in its cotangent, up to rounding.
 
     `claims` and their `rounding` errors belong to the two cotangents of `pair`; `unseen` are the errors of
     their sum, for each input, that numerical derivatives cannot see. A sum may depart from linearity by as
@@ -139,37 +178,10 @@ def require_linear(
     Raises:
         ContractError: it is not.
     """
-    a, b = pair
-    zero = candidate.gradients(tuple(np.zeros_like(v) for v in a))
-    for position, g, g_a in zip(candidate.positions, zero, claims[0], strict=True):
-        if (np.isfinite(g_a) & (g != 0)).any():
-            raise ContractError(
-                f"vjp of a zero cotangent is not 0 for input {position}",
-                ("cotangent ignored, or a constant added",),
-            )
-    for power in (-3, 2):
-        scaled = candidate.gradients(tuple(np.ldexp(v, power) for v in a))
-        for position, g, g_a in zip(candidate.positions, scaled, claims[0], strict=True):
-            with np.errstate(all="ignore"):
-                expected = np.ldexp(g_a, power)
-            # Bits are lost at infinity and below the smallest normal number t; an element above sqrt(t) has
-            # met no such number, unless that was multiplied by more than 1 / sqrt(t) afterwards.
-            smallest = math.sqrt(np.finfo(g_a.dtype).tiny)
-            exact = np.isfinite(expected) & (np.minimum(abs(expected), abs(g_a)) > smallest)
-            if (exact & (g != expected)).any():
-                raise ContractError(
-                    f"vjp(2^{power} dy) is not 2^{power} vjp(dy) for input {position}",
-                    ("not linear in the cotangent: used twice, clipped, or combined with a constant",),
-                )
-    both = tuple(v + w for v, w in zip(a, b, strict=True))
-    claim = candidate.gradients(both)
+    both, claim, missing = additivity(candidate, pair, claims)
     own = rounding_error(candidate, both, claim, rng)
-    for order, position in enumerate(candidate.positions):
-        g, g_a, g_b = (np.asarray(c[order], np.float64) for c in (claim, claims[0], claims[1]))
-        bar = own[order] + rounding[0][order] + rounding[1][order] + unseen[order]
-        with np.errstate(all="ignore"):
-            if (abs(g - g_a - g_b) > bar).any():
-                raise ContractError(
-                    f"vjp(a + b) is not vjp(a) + vjp(b) for input {position}",
-                    ("not linear in the cotangent",),
-                )
+    bar = flatten(own) + flatten(rounding[0]) + flatten(rounding[1]) + flatten(unseen)
+    if position := _first(candidate, missing > bar):
+        raise ContractError(
+            f"vjp(a + b) is not vjp(a) + vjp(b) for {position}", ("not linear in the cotangent",)
+        )

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from verify.gradients.arrays import Array, Function, as_output, as_tuple, coarsest, is_floating
 from verify.gradients.diagnosis import explain_shape
-from verify.gradients.numerical import Array, Function, as_output, as_tuple, coarsest, is_floating
 
 Cotangent = tuple[Array, ...]
 
@@ -40,14 +40,18 @@ class Candidate:
     f: Function
     vjp: Function
     points: tuple[Array, ...]
+    positions: tuple[int, ...]
+    """The inputs that have a gradient."""
+    names: tuple[str, ...] = ()
+    """What f calls its inputs; fewer than there are if it does not say."""
     outputs: tuple[Array, ...] = ()
     many: bool = False
     """f returns a tuple, and so dy is one."""
 
-    @property
-    def positions(self) -> tuple[int, ...]:
-        """The inputs that have a gradient: the floating ones."""
-        return tuple(position for position, x in enumerate(self.points) if is_floating(x))
+    def label(self, position: int) -> str:
+        """How a report calls an input."""
+        name = f" ({self.names[position]})" if position < len(self.names) else ""
+        return f"input {position}{name}"
 
     @property
     def dtype(self) -> np.dtype[np.floating]:
@@ -85,24 +89,34 @@ class Candidate:
         given = as_tuple(returned)
         if len(given) != len(self.positions):
             raise ContractError(
-                f"vjp returns {len(given)} gradients; required: {len(self.positions)}, "
-                "one for each floating input"
+                f"vjp returns {len(given)} gradients; required: {len(self.positions)}, one for each of "
+                + (", ".join(map(self.label, self.positions)) or "no inputs")
             )
-        for order, (position, g) in enumerate(zip(self.positions, given, strict=True)):
-            x = points[position]
-            name = f"the gradient of input {position}"
-            if not isinstance(g, np.ndarray | np.floating | float):
-                raise ContractError(f"{name} is a {type(g).__name__}; required: an array like the input")
-            array = np.asarray(g)
-            if array.shape != x.shape:
-                known = None if numerical is None else np.asarray(numerical[order], dtype=np.float64)
-                raise ContractError(
-                    f"{name} has shape {array.shape}; required: {x.shape}, the shape of the input",
-                    explain_shape(array.astype(np.float64), x.shape, known) if is_floating(array) else (),
-                )
-            if array.dtype.newbyteorder("=") != x.dtype.newbyteorder("="):
-                raise ContractError(f"{name} has dtype {array.dtype}; required: {x.dtype}, as the input")
-        return tuple(np.array(g) for g in given)
+        return tuple(
+            self._gradient(position, g, points[position], None if numerical is None else numerical[order])
+            for order, (position, g) in enumerate(zip(self.positions, given, strict=True))
+        )
+
+    def _gradient(self, position: int, g: object, x: Array, numerical: Array | None) -> Array:
+        if not isinstance(g, np.ndarray | np.floating | float):
+            raise ContractError(
+                f"the gradient of {self.label(position)} is a {type(g).__name__}; "
+                "required: an array like the input"
+            )
+        array = np.array(g)
+        if array.shape != x.shape:
+            known = None if numerical is None else np.asarray(numerical, dtype=np.float64)
+            raise ContractError(
+                f"the gradient of {self.label(position)} has shape {array.shape}; "
+                f"required: {x.shape}, the shape of the input",
+                explain_shape(array.astype(np.float64), x.shape, known) if is_floating(array) else (),
+            )
+        if array.dtype != x.dtype and array.dtype.newbyteorder("=") != x.dtype.newbyteorder("="):
+            raise ContractError(
+                f"the gradient of {self.label(position)} has dtype {array.dtype}; "
+                f"required: {x.dtype}, as the input"
+            )
+        return array
 
 
 def _call(
@@ -118,21 +132,25 @@ def _call(
     except BaseException as error:  # a foreign function may raise anything, SystemExit included
         raise Refusal(f"{name} raises {_told(error)}") from error
     for position, (before, after) in enumerate(zip(args, copies, strict=True)):
-        offset = len(args) - len(points)
-        if not _identical(as_tuple(before), as_tuple(after)):
+        if not _unchanged(before, after):
+            offset = len(args) - len(points)
             what = "dy" if position < offset else f"input {position - offset}"
             raise ContractError(f"{name} modifies {what}; it must leave its arguments as they are")
     if name == "vjp":
         # f may return an input (the identity); a gradient that is one would change the parameter when scaled
-        for position, x in enumerate(copies[len(args) - len(points) :]):
-            if any(
-                isinstance(part, np.ndarray) and np.may_share_memory(part, x) for part in as_tuple(result)
-            ):
+        views = [part for part in as_tuple(result) if isinstance(part, np.ndarray) and _is_view(part, copies)]
+        for position, x in enumerate(copies[len(args) - len(points) :] if views else ()):
+            if any(np.may_share_memory(part, x) for part in views):
                 raise ContractError(
                     f"a gradient shares its memory with input {position}: to scale it changes the input",
                     ("the input itself is returned as a gradient",),
                 )
     return result
+
+
+def _is_view(array: Array, arguments: Sequence[object]) -> bool:
+    """Whether it may be in the memory of an argument: most results own theirs, and need no closer look."""
+    return array.base is not None or any(array is argument for argument in arguments)
 
 
 def _told(error: BaseException) -> str:
@@ -148,6 +166,12 @@ def _copy(value: object) -> object:
     if isinstance(value, tuple):
         return tuple(_copy(v) for v in value)
     return value.copy() if isinstance(value, np.ndarray) else value
+
+
+def _unchanged(before: object, after: object) -> bool:
+    if isinstance(before, np.ndarray) and isinstance(after, np.ndarray):
+        return before.shape == after.shape and before.tobytes() == after.tobytes()
+    return _identical(as_tuple(before), as_tuple(after))
 
 
 def _identical(first: Sequence[Array], second: Sequence[Array]) -> bool:

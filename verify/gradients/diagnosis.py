@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from verify.gradients.ladder import Bools, Floats
+from verify.gradients.arrays import Bools, Floats
 
 
 def diagnose(

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from verify.gradients.claims import random_cotangent, require_linear, rounding_error
-from verify.gradients.contract import Candidate, ContractError, DomainEdge, require_deterministic
-from verify.gradients.diagnosis import diagnose
-from verify.gradients.ladder import Bools, Floats
-from verify.gradients.numerical import (
+from verify.gradients.arrays import (
     Array,
+    Bools,
+    Floats,
     Function,
     as_points,
     flatten,
-    numerical_vjps,
+    is_floating,
+    join,
     unit_roundoff,
 )
-from verify.gradients.report import Element, GradcheckReport, Verdict
+from verify.gradients.claims import additivity, require_additive, require_homogeneous, rounding_error
+from verify.gradients.contract import Candidate, ContractError, DomainEdge, require_deterministic
+from verify.gradients.diagnosis import diagnose
+from verify.gradients.directional import Agreement, Draw, Undecided, agreement
+from verify.gradients.directions import MISS_PROBABILITY, random_cotangent
+from verify.gradients.kinks import Kinks
+from verify.gradients.numerical import Estimates, numerical_vjps
+from verify.gradients.report import Element, GradcheckReport, Subject, Verdict
+from verify.gradients.samples import widened
 
 TOP = 5
 
@@ -51,32 +61,46 @@ class Evidence(NamedTuple):
 
 
 def gradcheck(
-    f: Function, vjp: Function, inputs: Sequence[npt.ArrayLike], *, seed: int = 0
+    f: Function,
+    vjp: Function,
+    inputs: Sequence[npt.ArrayLike],
+    *,
+    seed: int = 0,
+    settings: Mapping[str, object] | None = None,
+    differentiable: Sequence[int] | None = None,
+    kinks: Kinks | None = None,
 ) -> GradcheckReport:
     """Compare a claimed vjp with numerical derivatives of f, at one point.
 
-    `f(*inputs)` returns a floating array or a tuple of them. `vjp(dy, *inputs)` returns the gradients of
-    `sum(dy * f(*inputs))` for the floating inputs in order, one array if there is one, else a tuple; dy is
-    a tuple when f returns one. Integer inputs have no gradient. The point is `inputs` with the two lowest
-    bits of every float cleared (see `snap`).
+    `f(*inputs, **settings)` returns a floating array or a tuple of them. `vjp(dy, *inputs, **settings)`
+    returns the gradients of `sum(dy * f(*inputs))` for the differentiable inputs in order, one array if
+    there is one, else a tuple; dy is a tuple when f returns one. An operator of refnet is such a pair:
+    `gradcheck(softmax, softmax.vjp, [x])`. The point is `inputs` with the two lowest bits of every float
+    cleared (see `snap`).
 
     Checked without any derivative: number, type, shape and dtype of the gradients, arguments left
     unmodified, no gradient in the memory of an input, the same bits from equal calls, 0 for dy = 0,
-    `vjp(2^p dy) = 2^p vjp(dy)` and `vjp(a + b) = vjp(a) + vjp(b)`. Then every element of every gradient,
-    for two random cotangents (and one for each output, if there are several, so that none is drowned). No
-    cotangent is constant, and none has an element near 0: softmax and layer norm have gradient 0 for a
-    constant one, and an element of the Jacobian that is wrong by e shows in the gradient with at least e.
+    `vjp(2^p dy) = 2^p vjp(dy)` and `vjp(a + b) = vjp(a) + vjp(b)`.
+
+    Then the gradients along random directions (`agreement`), against a complex step if f takes complex
+    numbers and differences prove that it takes them rightly, else against the change of f along a path.
+    They take a few calls and end in a pass or in nothing. What they leave open is compared element by
+    element with differences of f (`numerical_vjp`), for two random cotangents, and one for each output if
+    there are several, so that none is drowned. No cotangent is constant, and none has an element near 0:
+    softmax and layer norm have gradient 0 for a constant one, and an element of the Jacobian that is wrong
+    by e shows in the gradient with at least e. float32 and float16 functions that take float64 and return
+    the same there are differentiated in float64.
 
     Verdicts:
         fail: a contract is broken, or a claim lies outside the numerical bars of two ladders without a
             common step by more than both bars, the disagreement of the ladders and twice the rounding
             error of the claim; for a kink, outside the interval of the one-sided derivatives by as much.
             A claim that is not finite where the derivative is fails.
-        pass: every element lies within its bar, and `resolution` <= sqrt(u), u the unit roundoff of the
-            least precise array. That is half of the digits: what the best forward difference could reach,
-            and far below what an error of a formula does to the element that it hits. Elements on a kink
-            (relu at 0) whose claims lie between the one-sided derivatives are allowed, if each input has
-            more elements that are not.
+        pass: the directions agree, or every element lies within its bar, and `resolution` <= sqrt(u), u the
+            unit roundoff of the least precise array. That is half of the digits: what the best forward
+            difference could reach, and far below what an error of a formula does to the element that it
+            hits. Elements on a kink (relu at 0) whose claims lie between the one-sided derivatives, or are
+            what `kinks.convention` asks for, are allowed, if each input has more elements that are not.
         inconclusive: everything else, with the reason: noise, domain edge, mostly kinks, too low a
             resolution, or a check without content (no elements, or every gradient 0 at this point).
 
@@ -84,45 +108,145 @@ def gradcheck(
     float32, 2^-7 in float16), and no higher than rounding noise may be: the sines in x + 1e-10 sin(3e9 x)
     count as noise, and its slope as 1 +- `resolution`, though it goes from 0.7 to 1.3.
 
+    Args:
+        seed: of the cotangents and directions; the report repeats it.
+        settings: keyword arguments of both functions.
+        differentiable: positions of the inputs that have a gradient; all floating ones if None. Integer
+            inputs never have one.
+        kinks: where f is not smooth, if that is known; see `Kinks`.
+
     Raises:
         TypeError: an input has a dtype that cannot be differentiated, or `inputs` is no sequence of them.
-        ValueError: seed is not an integer of at least 0.
+        ValueError: seed is not an integer of at least 0, or `differentiable` names no floating input.
     """
     given: object = seed
     if not isinstance(given, int | np.integer) or isinstance(given, bool) or given < 0:
         raise ValueError(f"seed is {seed!r}; required: an integer of at least 0. Choose any, such as seed=0")
-    candidate = Candidate(f, vjp, as_points(inputs))
+    points = as_points(inputs)
+    candidate = Candidate(
+        partial(f, **settings) if settings else f,
+        partial(vjp, **settings) if settings else vjp,
+        points,
+        _positions(points, differentiable),
+        _names(f),
+    )
+    about = Subject(_called(f), _called(vjp), int(seed))
     try:
-        evidence = _compare(candidate, int(seed))
+        candidate = candidate.evaluated()
+        agreed = _along_directions(candidate, kinks, about.seed)
+        if agreed and agreed.resolution <= math.sqrt(unit_roundoff(candidate.dtype)):
+            return _passed(candidate, agreed, about)
+        evidence = _compare(candidate, kinks, about.seed)
     except DomainEdge as edge:
-        return GradcheckReport("inconclusive", str(edge), seed)
+        return GradcheckReport("inconclusive", str(edge), about)
     except ContractError as broken:
-        return GradcheckReport("fail", str(broken), seed, diagnosis=broken.diagnosis)
-    return _judge(candidate, evidence, seed)
+        return GradcheckReport("fail", str(broken), about, diagnosis=broken.diagnosis)
+    return _judge(candidate, evidence, about)
 
 
-def assert_gradients(f: Function, vjp: Function, inputs: Sequence[npt.ArrayLike], *, seed: int = 0) -> None:
+def assert_gradients(
+    f: Function,
+    vjp: Function,
+    inputs: Sequence[npt.ArrayLike],
+    *,
+    seed: int = 0,
+    settings: Mapping[str, object] | None = None,
+    differentiable: Sequence[int] | None = None,
+    kinks: Kinks | None = None,
+) -> None:
     """Raise unless `gradcheck` passes.
 
     Raises:
         AssertionError: the report, as text.
     """
-    report = gradcheck(f, vjp, inputs, seed=seed)
+    report = gradcheck(
+        f, vjp, inputs, seed=seed, settings=settings, differentiable=differentiable, kinks=kinks
+    )
     if report.verdict != "pass":
         raise AssertionError(str(report))
 
 
-def _compare(candidate: Candidate, seed: int) -> Evidence:
+def _positions(points: Sequence[Array], wanted: Sequence[int] | None) -> tuple[int, ...]:
+    floating = tuple(position for position, x in enumerate(points) if is_floating(x))
+    if wanted is None:
+        return floating
+    if not set(wanted) <= set(floating):
+        raise ValueError(
+            f"differentiable is {tuple(wanted)}; required: positions of floating inputs, some of {floating}"
+        )
+    return tuple(position for position in floating if position in wanted)
+
+
+def _names(f: Function) -> tuple[str, ...]:
+    """What f calls its positional arguments; nothing if it does not say, or takes any number."""
+    try:
+        parameters = inspect.signature(f).parameters.values()
+    except (TypeError, ValueError):
+        return ()
+    return tuple(
+        itertools.takewhile(
+            bool,
+            (p.name if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) else "" for p in parameters),
+        )
+    )
+
+
+def _called(function: Function) -> str:
+    name = getattr(function, "__name__", None) or getattr(function, "name", None)
+    return name if isinstance(name, str) else type(function).__name__
+
+
+def _along_directions(candidate: Candidate, kinks: Kinks | None, seed: int) -> Agreement | None:
+    """The quick way to a pass; None if it does not lead to one, whatever the reason."""
+    if not any(candidate.points[position].size for position in candidate.positions):
+        return None
+    inputs = join(candidate.points, candidate.positions)
+    if not np.isfinite(inputs.vector).all():
+        return None
+    rng = np.random.default_rng(seed)
+    a, b = (tuple(random_cotangent(rng, y) for y in candidate.outputs) for _ in range(2))
+    try:
+        claims = [candidate.gradients(dy) for dy in (a, b)]
+        require_homogeneous(candidate, a, claims[0], [-3])  # bit by bit, which a random vjp is not
+        _, claim, missing = additivity(candidate, (a, b), claims)
+        if not (missing <= _additive(candidate) * inputs.largest(abs(flatten(claim)))).all():
+            return None
+        return agreement(candidate, inputs, [Draw(a, claims[0]), Draw(b, claims[1])], rng, kinks)
+    except (ContractError, Undecided):  # the derivatives of all elements say more about it
+        return None
+
+
+def _additive(candidate: Candidate) -> float:
+    """What rounding may do to an element of a gradient, relative to the largest: sqrt(n) roundings in a sum
+    of n terms, and at least 16."""
+    terms = max(max(a.size for a in (*candidate.points, *candidate.outputs)), 256)
+    return math.sqrt(terms) * unit_roundoff(candidate.dtype)
+
+
+def _passed(candidate: Candidate, agreed: Agreement, about: Subject) -> GradcheckReport:
+    return GradcheckReport(
+        "pass",
+        "every gradient agrees with f along random directions",
+        about,
+        method=agreed.witness,
+        resolution=agreed.resolution,
+        single=agreed.single,
+        miss_probability=MISS_PROBABILITY,
+        elements=sum(candidate.points[position].size for position in candidate.positions),
+    )
+
+
+def _compare(candidate: Candidate, kinks: Kinks | None, seed: int) -> Evidence:
     """Compare all floating inputs.
 
     Raises:
         ContractError: f or vjp breaks its contract, in more than linearity.
     """
-    candidate = candidate.evaluated()
-    points, outputs = candidate.points, candidate.outputs
     u = unit_roundoff(candidate.dtype)
     if not candidate.positions:
         return Evidence([], u)
+    points, outputs = candidate.points, candidate.outputs
+    wide = widened(candidate.f, points, outputs)
     rng = np.random.default_rng(seed)
     a, b = (tuple(random_cotangent(rng, y) for y in outputs) for _ in range(2))
     cotangents = [a, b]
@@ -131,36 +255,37 @@ def _compare(candidate: Candidate, seed: int) -> Evidence:
             tuple(v if i == j else np.zeros_like(v) for j, v in enumerate(a)) for i in range(len(outputs))
         ]
     dys = np.stack([flatten(dy) for dy in cotangents])
-    estimates = [numerical_vjps(candidate.f, points, p, dys) for p in candidate.positions]
-    numerical = [value[0] for value, _, _ in estimates]
+    estimates = [numerical_vjps(candidate.f, wide, p, dys, kinks=kinks) for p in candidate.positions]
+    numerical = [estimate.value[0] for estimate in estimates]
     claims = [candidate.gradients(dy, numerical=numerical) for dy in cotangents]
     require_deterministic(candidate, a, claims[0])
     rounding = [
         rounding_error(candidate, dy, claim, rng) for dy, claim in zip(cotangents, claims, strict=True)
     ]
-    unseen = [np.where(reason == "kink", 0.0, error)[:2].sum(axis=0) for _, error, reason in estimates]
+    unseen = [np.where(e.reason == "kink", 0.0, e.error)[:2].sum(axis=0) for e in estimates]
     nonlinear: ContractError | None = None
     try:
-        require_linear(candidate, (a, b), claims, rounding, unseen, rng)
+        require_homogeneous(candidate, a, claims[0])
+        require_additive(candidate, (a, b), claims, rounding, unseen, rng)
     except ContractError as broken:  # the numbers say more about it
         nonlinear = broken
 
     natural = abs(dys) @ np.nan_to_num(abs(flatten(outputs)), posinf=0.0)
     comparisons = []
-    for order, (position, (value, error, reason)) in enumerate(
-        zip(candidate.positions, estimates, strict=True)
-    ):
+    for order, (position, estimate) in enumerate(zip(candidate.positions, estimates, strict=True)):
         claimed = np.stack([np.asarray(c[order], dtype=np.float64) for c in claims])
-        scale, zero = _scale(points[position], value, error, natural)
+        scale, zero = _scale(points[position], estimate.value, estimate.error, natural)
         own = np.stack([r[order] for r in rounding])
-        failing, doubted = _confirm(candidate, position, dys, claimed, value, error, reason, own)
-        bar = error + own
+        failing, doubted = _confirm(candidate.f, wide, position, dys, claimed, estimate, own, kinks)
+        bar = estimate.error + own
         with np.errstate(all="ignore"):
-            ratio = np.where(claimed == value, 0.0, abs(claimed - value) / bar)
+            ratio = np.where(claimed == estimate.value, 0.0, abs(claimed - estimate.value) / bar)
         ratio = np.where(np.isfinite(claimed), ratio, np.inf)
-        ratio = np.where(np.isfinite(error), ratio, 0.0)
+        ratio = np.where(np.isfinite(estimate.error), ratio, 0.0)
         comparisons.append(
-            Comparison(position, claimed, value, bar, ratio, reason, failing, doubted, scale, zero)
+            Comparison(
+                position, claimed, estimate.value, bar, ratio, estimate.reason, failing, doubted, scale, zero
+            )
         )
     return Evidence(comparisons, u, nonlinear)
 
@@ -181,23 +306,24 @@ def _scale(x: Array, value: Floats, error: Floats, natural: Floats) -> tuple[Flo
 
 
 def _confirm(
-    candidate: Candidate,
+    f: Function,
+    points: Sequence[Array],
     position: int,
     dys: Floats,
     claimed: Floats,
-    value: Floats,
-    error: Floats,
-    reason: npt.NDArray[np.str_],
+    estimate: Estimates,
     own: Floats,
+    kinks: Kinks | None,
 ) -> tuple[Bools, Bools]:
     """Claims outside their bars: those that a second ladder finds wrong too, and those that stay in doubt."""
+    value, error, reason = estimate
     with np.errstate(all="ignore"):
         outside = np.isfinite(error) & ~(abs(claimed - value) <= error + own)
         suspects = np.flatnonzero(outside.any(axis=0))
         if not suspects.size:
             return outside, outside
         again, bar, _ = numerical_vjps(
-            candidate.f, candidate.points, position, dys, stretch=1.5, elements=suspects.tolist()
+            f, points, position, dys, stretch=1.5, elements=suspects.tolist(), kinks=kinks
         )
         # the interval of a kink counts once: it is the same for both
         bars = np.where(reason == "kink", np.maximum(error, bar) + abs(error - bar), error + bar)
@@ -209,17 +335,17 @@ def _confirm(
     return failing, outside & ~failing
 
 
-def _judge(candidate: Candidate, evidence: Evidence, seed: int) -> GradcheckReport:
+def _judge(candidate: Candidate, evidence: Evidence, about: Subject) -> GradcheckReport:
     comparisons = evidence.comparisons
     elements = sum(c.claimed[0].size for c in comparisons)
     if not elements:
-        return GradcheckReport("inconclusive", "vacuous: no floating element to differentiate by", seed)
+        return GradcheckReport("inconclusive", "vacuous: no floating element to differentiate by", about)
     failing = [_any(c.failing) for c in comparisons]
     undecided = [
         _any((c.reason != "") | c.doubted) & ~fails for c, fails in zip(comparisons, failing, strict=True)
     ]
     resolution = max(map(_resolution, comparisons))
-    verdict, reason = _verdict(evidence, undecided, resolution)
+    verdict, reason = _verdict(candidate, evidence, undecided, resolution)
     broken = evidence.nonlinear.diagnosis if evidence.nonlinear else ()
     top = sorted(
         (element for c in comparisons for element in _elements(candidate, c)),
@@ -229,14 +355,16 @@ def _judge(candidate: Candidate, evidence: Evidence, seed: int) -> GradcheckRepo
     return GradcheckReport(
         verdict,
         reason,
-        seed,
-        resolution,
-        elements,
-        sum(int(fails.sum()) for fails in failing),
-        sum(int(unknown.sum()) for unknown in undecided),
-        top[0] if top else None,
-        tuple(top),
-        broken + tuple(text for c in comparisons for text in _diagnose(candidate, c)),
+        about,
+        method="differences of f, element by element",
+        resolution=resolution,
+        single=resolution,
+        elements=elements,
+        failing=sum(int(fails.sum()) for fails in failing),
+        unresolved=sum(int(unknown.sum()) for unknown in undecided),
+        worst=top[0] if top else None,
+        top=tuple(top),
+        diagnosis=broken + tuple(text for c in comparisons for text in _diagnose(candidate, c)),
     )
 
 
@@ -258,10 +386,12 @@ def _diagnose(candidate: Candidate, c: Comparison) -> Iterator[str]:
         }
         row = int(rows[0])
         for text in diagnose(c.claimed[row], c.numerical[row], c.bar[row], c.failing[row], sizes):
-            yield f"input {c.position}: {text}"
+            yield f"{candidate.label(c.position)}: {text}"
 
 
-def _verdict(evidence: Evidence, undecided: Sequence[Bools], resolution: float) -> tuple[Verdict, str]:
+def _verdict(
+    candidate: Candidate, evidence: Evidence, undecided: Sequence[Bools], resolution: float
+) -> tuple[Verdict, str]:
     """The first of the sentences that applies."""
     comparisons, sufficient = evidence.comparisons, math.sqrt(evidence.unit_roundoff)
     if evidence.nonlinear:
@@ -269,7 +399,7 @@ def _verdict(evidence: Evidence, undecided: Sequence[Bools], resolution: float) 
     if any(c.failing.any() for c in comparisons):
         return "fail", "the gradient is wrong, beyond the error bars of two independent ladders of steps"
     for c, unknown in zip(comparisons, undecided, strict=True):
-        where = f"of {unknown.size} elements of input {c.position}"
+        where = f"of {unknown.size} elements of {candidate.label(c.position)}"
         for why in ("domain edge", "noise"):
             if count := int(_any(c.reason == why).sum()):
                 return "inconclusive", f"{why} at {count} {where}"
@@ -322,4 +452,13 @@ def _elements(candidate: Candidate, c: Comparison) -> Iterator[Element]:
         point = candidate.points[c.position]
         index = tuple(int(i) for i in np.unravel_index(int(flat), point.shape))
         worst = float(ratio[row, flat])
-        yield Element(c.position, index, claimed, numerical, bar, worst, float(point.flat[flat]))
+        yield Element(
+            candidate.label(c.position),
+            c.position,
+            index,
+            claimed,
+            numerical,
+            bar,
+            worst,
+            float(point.flat[flat]),
+        )

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from verify.gradients.arrays import Floats
+
 Codes = npt.NDArray[np.uint8]
-Bools = npt.NDArray[np.bool_]
 
 RESOLVED, KINK, NOISE, EDGE = range(4)
 """How an estimate ended, from best to worst; the worst of several decides what is said of their sum."""
@@ -31,11 +31,15 @@ between, 16 units of 2^-24. Half of the digits of a format are credible, too."""
 
 
 class Derivative(NamedTuple):
-    """Derivatives with error bars; at a kink, the middle of the one-sided ones and half their distance."""
+    """Derivatives with error bars; at a kink, the middle of the one-sided ones and half their distance.
+
+    `jump` is the derivative to the right minus that to the left, 0 where there is no kink.
+    """
 
     value: Floats
     error: Floats
     code: Codes
+    jump: Floats
 
 
 def exponents(digits: int) -> Floats:
@@ -99,7 +103,9 @@ def differentiate(
     code = np.where(np.isfinite(error) & ~broken, code, NOISE)
     code = np.where(usable.sum(axis=0) < SHORTEST, EDGE, code).astype(np.uint8)
     lost = code >= NOISE
-    return Derivative(np.where(lost, np.nan, value), np.where(lost, np.inf, error), code)
+    return Derivative(
+        np.where(lost, np.nan, value), np.where(lost, np.inf, error), code, np.where(code == KINK, jump, 0.0)
+    )
 
 
 def _scatter(steps: Floats, first: Floats, power: int) -> Floats:

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from verify.gradients.ladder import (
-    EDGE,
-    KINK,
-    REASONS,
-    RESOLVED,
+from verify.gradients.arrays import (
+    Array,
     Bools,
-    Codes,
-    Derivative,
     Floats,
-    differentiate,
-    exponents,
+    Function,
+    as_points,
+    as_tuple,
+    coarsest,
+    evaluate,
+    flatten,
+    is_floating,
+    unit_roundoff,
 )
-
-Array = npt.NDArray[Any]
-Function = Callable[..., object]
+from verify.gradients.kinks import Kinks
+from verify.gradients.ladder import EDGE, KINK, REASONS, RESOLVED, Codes, Derivative, differentiate, exponents
+from verify.gradients.samples import Sampler, sampler
 
 CHUNK = 1 << 18
 """Samples that are analysed at once: a few megabytes for every intermediate array."""
@@ -43,41 +44,6 @@ class Estimate(NamedTuple):
     error: Floats
     reason: npt.NDArray[np.str_]
     point: Array
-
-
-def snap(x: Array) -> Array:
-    """A copy of x whose floats have their two lowest bits cleared: x + h and x - h are then exact.
-
-    The rounding of x + h is not an error of f but of the point, and divided by h it would be the largest
-    error of a numerical derivative: 1e-8 of the value at h = 1e-8 |x|. Zero and small integers are unmoved;
-    nothing moves by more than 3 ulp, nor away from zero. Gradients must be compared at the snapped point.
-    """
-    if not is_floating(x):
-        return x.copy()
-    mantissa, exponent = np.frexp(x)
-    digits = np.finfo(x.dtype).nmant + 1
-    kept = np.trunc(np.ldexp(mantissa, digits - 2))
-    return np.asarray(np.where(np.isfinite(x), np.ldexp(kept, exponent - (digits - 2)), x), dtype=x.dtype)
-
-
-def is_floating(x: Array) -> bool:
-    """Whether x is of a dtype that can be differentiated: not bfloat16 (kind "V"), not a long double."""
-    return x.dtype.kind == "f" and x.dtype.itemsize <= 8
-
-
-def coarsest(arrays: Sequence[Array]) -> np.dtype[np.floating]:
-    """The dtype of the least precise floating array; float64 if there is none."""
-    dtypes = (np.dtype(np.float64), *(a.dtype for a in arrays if is_floating(a)))
-    return max(dtypes, key=lambda dtype: float(np.finfo(dtype).eps))
-
-
-def unit_roundoff(dtype: np.dtype[np.floating]) -> float:
-    """Half the distance from 1 to the next number."""
-    return float(np.finfo(dtype).eps) / 2
-
-
-def as_tuple(value: object) -> tuple[Any, ...]:
-    return tuple(value) if isinstance(value, tuple | list) else (value,)
 
 
 def numerical_vjp(
@@ -120,52 +86,17 @@ def numerical_vjp(
     dys = flatten(cotangent)[None]
     estimates = []
     for position in differentiable:
-        value, error, reason = numerical_vjps(f, points, position, dys, stretch=stretch)
-        estimates.append(Estimate(value[0], error[0], reason[0], points[position]))
+        several = numerical_vjps(f, points, position, dys, stretch=stretch)
+        estimates.append(Estimate(several.value[0], several.error[0], several.reason[0], points[position]))
     return tuple(estimates)
 
 
-def evaluate(f: Function, inputs: Sequence[Array]) -> tuple[Array, ...]:
-    """The outputs of f as arrays, without floating-point warnings: the steps may leave the domain of f."""
-    with np.errstate(all="ignore"):
-        return tuple(as_output(y) for y in as_tuple(f(*(x.copy() for x in inputs))))
+class Estimates(NamedTuple):
+    """`Estimate` for several cotangents: arrays of shape (cotangents, *shape of the input)."""
 
-
-def as_output(y: object) -> Array:
-    """One output of f as an array of its own.
-
-    Raises:
-        TypeError: it is not a floating array or number.
-    """
-    if not isinstance(y, np.ndarray | np.floating | float):
-        raise TypeError(f"f returns a {type(y).__name__}; required: a floating array, or a tuple of them")
-    array = np.array(y)
-    if not is_floating(array):
-        raise TypeError(f"f returns dtype {array.dtype}; required: float16, float32 or float64")
-    return array
-
-
-def as_points(inputs: Sequence[npt.ArrayLike]) -> tuple[Array, ...]:
-    """The inputs as arrays, snapped (see `snap`); integers and booleans stay as they are.
-
-    Raises:
-        TypeError: `inputs` is one array, or a dtype is neither of these: it would pass unchecked.
-    """
-    if isinstance(inputs, np.ndarray):
-        raise TypeError("inputs is an array; required: a sequence with one array for each argument, [x]")
-    points = tuple(snap(np.asarray(x)) for x in inputs)
-    for position, x in enumerate(points):
-        if not is_floating(x) and x.dtype.kind not in "biu":
-            raise TypeError(
-                f"input {position} has dtype {x.dtype}; required: float16, float32, float64, or integers. "
-                "Close over what is no number: lambda *inputs: f(*inputs, other)"
-            )
-    return points
-
-
-def flatten(arrays: Sequence[Array]) -> Floats:
-    """All elements in one new float64 vector: f may return an input, which is about to change."""
-    return np.concatenate([np.empty(0), *(np.asarray(a, dtype=np.float64).ravel() for a in arrays)])
+    value: Floats
+    error: Floats
+    reason: npt.NDArray[np.str_]
 
 
 def numerical_vjps(
@@ -176,38 +107,33 @@ def numerical_vjps(
     *,
     stretch: float = 1.0,
     elements: Sequence[int] | None = None,
-) -> tuple[Floats, Floats, npt.NDArray[np.str_]]:
+    kinks: Kinks | None = None,
+) -> Estimates:
     """`numerical_vjp` of one input for several flat cotangents (rows of `dys`) at the price of one.
 
-    `points` must be snapped. Returns value, error and reason, each of shape (cotangents, *input shape);
-    `elements` are the flat indices to compute, the others are NaN.
+    `points` must be snapped. `elements` are the flat indices to compute, the others are NaN. What is known
+    of the kinks of f keeps the steps on one branch, and turns the interval of a kink into the one value
+    that a convention asks for.
     """
-    outputs = evaluate(f, points)
-    centre = flatten(outputs)
-    x = points[position]
-    dtype = coarsest([x, *outputs])
+    samples = sampler(f, points, position, kinks)
+    x, centre = points[position], samples.centre
+    dtype = coarsest([x, *samples.outputs])
     shape = (len(dys), x.size)
     value, error = np.full(shape, np.nan), np.full(shape, np.inf)
     code = np.full(shape, EDGE, dtype=np.uint8)
     chosen = np.arange(x.size) if elements is None else np.asarray(elements, dtype=np.intp)
     ladder = stretch * 2.0 ** -exponents(np.finfo(x.dtype).nmant + 1)
-    size = max(1, CHUNK // max(1, len(ladder) * centre.size))
+    size = max(1, CHUNK // max(1, len(ladder) * max(centre.size, x.size)))
     for start in range(0, len(chosen), size):
         chunk = chosen[start : start + size]
-        jacobian = _jacobian(f, points, position, chunk, ladder, centre, dtype)
-        value[:, chunk], error[:, chunk], code[:, chunk] = _contract(jacobian, dys)
+        jacobian = _jacobian(samples, chunk, ladder, centre, dtype)
+        value[:, chunk], error[:, chunk], code[:, chunk] = _contract(jacobian, dys, kinks)
     whole = (len(dys), *x.shape)
-    return value.reshape(whole), error.reshape(whole), np.array(REASONS)[code].reshape(whole)
+    return Estimates(value.reshape(whole), error.reshape(whole), np.array(REASONS)[code].reshape(whole))
 
 
 def _jacobian(
-    f: Function,
-    points: Sequence[Array],
-    position: int,
-    chunk: Array,
-    ladder: Floats,
-    centre: Floats,
-    dtype: np.dtype[np.floating],
+    samples: Sampler, chunk: Array, ladder: Floats, centre: Floats, dtype: np.dtype[np.floating]
 ) -> Derivative:
     """The derivatives of all outputs by some elements of one input, of shape (elements, outputs).
 
@@ -216,21 +142,19 @@ def _jacobian(
     one scale has overlooked something, nothing tells which, and the bar covers both.
     """
     shape = (len(chunk), centre.size)
-    value, error = np.full(shape, np.nan), np.full(shape, np.inf)
+    value, error, jump = np.full(shape, np.nan), np.full(shape, np.inf), np.zeros(shape)
     code = np.full(shape, EDGE, dtype=np.uint8)
     finest = np.full(len(chunk), np.inf)
-    for scale in _scales(points[position], chunk):
+    for scale in _scales(samples.points[samples.position], chunk):
         tried = np.flatnonzero(np.isfinite(scale) & _unresolved(value, error, code, unit_roundoff(dtype)))
         if not tried.size:
             continue
-        plus = np.empty((len(ladder), len(tried), centre.size))
-        minus = np.empty_like(plus)
-        for column, element in enumerate(tried):
-            steps = scale[element] * ladder
-            _sample(f, points, position, int(chunk[element]), steps, plus[:, column], minus[:, column])
+        plus, minus = samples.around(chunk[tried], ladder[:, None] * scale[tried])
         found = _differentiate(ladder, plus, minus, centre, dtype)
         with np.errstate(over="ignore"):
-            new_value, new_error = (part / scale[tried, None] for part in (found.value, found.error))
+            new_value, new_error, new_jump = (
+                part / scale[tried, None] for part in (found.value, found.error, found.jump)
+            )
         new_code = found.code
         better = (new_code < code[tried]) | ((new_code == code[tried]) & (new_error < error[tried]))
         # coarser steps may be less noisy, but the kink or the noise that finer ones have seen they overlook
@@ -243,8 +167,9 @@ def _jacobian(
         new_error, error[tried] = np.maximum(new_error, apart), np.maximum(error[tried], apart)
         value[tried] = np.where(better, new_value, value[tried])
         error[tried] = np.where(better, new_error, error[tried])
+        jump[tried] = np.where(better, new_jump, jump[tried])
         code[tried] = np.where(better, new_code, code[tried])
-    return Derivative(value, error, code)
+    return Derivative(value, error, code, jump)
 
 
 def _differentiate(
@@ -261,10 +186,11 @@ def _differentiate(
     value, code = np.zeros(moves.shape), np.full(moves.shape, RESOLVED, dtype=np.uint8)
     error = np.tile(hidden, (len(moves), 1))
     still = np.broadcast_to(centre, moves.shape)[moves]
-    value[moves], error[moves], code[moves] = differentiate(
+    jump = np.zeros(moves.shape)
+    value[moves], error[moves], code[moves], jump[moves] = differentiate(
         ladder, plus[:, moves], minus[:, moves], still, dtype
     )
-    return Derivative(value, error, code)
+    return Derivative(value, error, code, jump)
 
 
 def _scales(x: Array, chunk: Array) -> list[Floats]:
@@ -305,33 +231,7 @@ def _unresolved(value: Floats, error: Floats, code: Codes, u: float) -> Bools:
     return np.asarray((code != RESOLVED).any(axis=1) | ~(error.sum(axis=1) <= math.sqrt(u) / 16 * size))
 
 
-def _sample(
-    f: Function,
-    points: Sequence[Array],
-    position: int,
-    element: int,
-    steps: Floats,
-    plus: Floats,
-    minus: Floats,
-) -> None:
-    """Write f(x + h) and f(x - h) for every step h of one element; NaN where f raises or changes shape."""
-    moved = list(points)
-    moved[position] = x = points[position].copy()
-    centre = float(x.flat[element])
-    for sign, rows in ((1.0, plus), (-1.0, minus)):
-        for row, h in zip(rows, steps, strict=True):
-            with np.errstate(over="ignore"):
-                x.flat[element] = centre + sign * h
-            try:
-                outputs = flatten(evaluate(f, moved))
-            except KeyboardInterrupt:
-                raise
-            except BaseException:  # whatever it is, be it SystemExit: f is not defined there
-                outputs = np.empty(0)
-            row[:] = outputs if outputs.size == row.size else np.nan
-
-
-def _contract(jacobian: Derivative, dys: Floats) -> tuple[Floats, Floats, Codes]:
+def _contract(jacobian: Derivative, dys: Floats, kinks: Kinks | None) -> tuple[Floats, Floats, Codes]:
     """sum(dy * J) for every cotangent and element, its bar, and the worst code among the terms.
 
     The sum itself is exact, each product is rounded once; the bars add up, as errors of outputs that share
@@ -339,12 +239,19 @@ def _contract(jacobian: Derivative, dys: Floats) -> tuple[Floats, Floats, Codes]
     """
     shape = (len(dys), len(jacobian.value))
     value, error, code = np.empty(shape), np.empty(shape), np.empty(shape, dtype=np.uint8)
+    side = {"left": -0.5, "middle": 0.0, "right": 0.5}.get(kinks.convention if kinks else "between")
     for row, dy in enumerate(dys):
         used = np.flatnonzero(dy)
-        products = jacobian.value[:, used] * dy[used]
-        code[row] = jacobian.code[:, used].max(axis=1, initial=RESOLVED)
+        slopes, bars, codes = jacobian.value[:, used], jacobian.error[:, used], jacobian.code[:, used]
+        if side is not None:
+            # the bar of a kink is half of the jump and an error: with a convention only that is left
+            jumps = np.where(codes == KINK, jacobian.jump[:, used], 0)
+            slopes, bars = slopes + side * jumps, bars - abs(jumps) / 2
+            codes = np.where(codes == KINK, RESOLVED, codes)
+        products = slopes * dy[used]
+        code[row] = codes.max(axis=1, initial=RESOLVED)
         known = code[row] <= KINK
-        error[row] = (jacobian.error[:, used] * abs(dy[used])).sum(axis=1)
+        error[row] = (bars * abs(dy[used])).sum(axis=1)
         error[row] += np.where(known, 2.0**-53 * abs(products).sum(axis=1), 0)
         value[row] = [math.fsum(p) if sure else np.nan for p, sure in zip(products, known, strict=True)]
     return value, error, code

@@ -9,12 +9,22 @@ Verdict = Literal["pass", "fail", "inconclusive"]
 
 
 @dataclass(frozen=True, slots=True)
+class Subject:
+    """What was checked, and the seed that draws the same cotangents and directions again."""
+
+    f: str
+    vjp: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
 class Element:
     """One element of one gradient: what was claimed, and the interval numerical +- bar it had to lie in.
 
     `ratio` is the error in bars: above 1 the claim lies outside. The claim is judged at `point`.
     """
 
+    name: str
     position: int
     index: tuple[int, ...]
     claimed: float
@@ -26,7 +36,7 @@ class Element:
     def __str__(self) -> str:
         index = ", ".join(map(str, self.index))
         return (
-            f"input {self.position} [{index}] at {self.point!r} ({self.point.hex()}): "
+            f"{self.name} [{index}] at {self.point!r} ({self.point.hex()}): "
             f"claimed {self.claimed!r}, numerical {self.numerical!r} ± {self.bar:.1e}, "
             f"error {self.ratio:.3g} bars"
         )
@@ -36,22 +46,30 @@ class Element:
 class GradcheckReport:
     """The verdict of `gradcheck`, see there.
 
-    `resolution`: an error of any element larger than this, relative to the largest gradient of its input,
-    would not have passed; infinite if nothing was compared. So much is certain of the gradients that were
-    compared, and of a Jacobian with one wrong element in a column. The errors of more elements can cancel in
-    the sum with a random cotangent: if the largest of them is e times the resolution, with a probability of
-    at most 1/e + 2^-10 for each of two cotangents (each magnitude has 2^9 values or more, evenly spaced):
-    below 4e-6 for e = 1000. All this is said of f as its steps see it: what is narrower than the finest of
-    them and no higher than noise, such as the sines in x + 1e-10 sin(3e9 x), is smoothed away (see
-    `gradcheck`). `failing` and `unresolved` count elements of
-    inputs (an element that fails for several cotangents counts once) out of `elements`. `worst` is the
-    element with the largest ratio, also in a pass.
+    `resolution`: an error of a gradient larger than this, relative to the largest gradient of its input,
+    would not have passed, unless with the probability `miss_probability`; infinite if nothing was compared.
+
+    Found along directions, that is said of the Jacobian: any error of it so large is missed with at most
+    that probability (see `missable`), and an error of a single element with none if it is larger than
+    `single`. Found element by element it is certain of the gradients that were compared, and of a Jacobian
+    with one wrong element in a column. The errors of more elements can cancel in the sum with a random
+    cotangent: if the largest of them is e times the resolution, with a probability of at most 1/e + 2^-10
+    for each of two cotangents (each magnitude has 2^9 values or more, evenly spaced): below 4e-6 for
+    e = 1000. All this is said of f as its steps see it: what is narrower than the finest of them and no
+    higher than noise, such as the sines in x + 1e-10 sin(3e9 x), is smoothed away (see `gradcheck`).
+
+    `failing` and `unresolved` count elements of inputs (an element that fails for several cotangents counts
+    once) out of `elements`. `worst` is the element with the largest ratio, also in a pass that was found
+    element by element. `method` is the witness.
     """
 
     verdict: Verdict
     reason: str
-    seed: int
+    subject: Subject
+    method: str = ""
     resolution: float = float("inf")
+    single: float = float("inf")
+    miss_probability: float = 0.0
     elements: int = 0
     failing: int = 0
     unresolved: int = 0
@@ -59,15 +77,29 @@ class GradcheckReport:
     top: tuple[Element, ...] = ()
     diagnosis: tuple[str, ...] = ()
 
+    @property
+    def seed(self) -> int:
+        return self.subject.seed
+
     def __str__(self) -> str:
-        lines = [f"gradcheck: {self.verdict}: {self.reason}"]
+        f, vjp = self.subject.f, self.subject.vjp
+        lines = [f"gradcheck of {f}: {self.verdict}: {self.reason}"]
         if self.elements:
             lines.append(
-                f"  {self.failing} of {self.elements} elements wrong, {self.unresolved} not decided; "
-                f"relative errors above {self.resolution:.1e} would not have passed"
+                f"  {self.failing} of {self.elements} elements wrong, {self.unresolved} not decided, "
+                f"by {self.method}"
             )
+            lines.append(f"  {self._power()}")
         lines += [f"  looks like: {d}" for d in self.diagnosis]
         if self.verdict != "pass":
             lines += [f"  {element}" for element in self.top]
-        lines.append(f"  replay: gradcheck(f, vjp, inputs, seed={self.seed})")
+        lines.append(f"  replay: gradcheck({f}, {vjp}, inputs, seed={self.seed})")
         return "\n".join(lines)
+
+    def _power(self) -> str:
+        if not self.miss_probability:
+            return f"relative errors above {self.resolution:.1e} would not have passed"
+        return (
+            f"any error of the Jacobian above {self.resolution:.1e} is missed with p <= "
+            f"{self.miss_probability:.0e}, of a single element above {self.single:.1e} never"
+        )

@@ -1,0 +1,92 @@
+"""Derivatives by one step along the imaginary axis: no difference is taken, and so no digit is lost."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from itertools import pairwise
+
+import numpy as np
+
+from verify.gradients.arrays import Floats, Function, Joined, as_tuple, flatten
+
+STEP = 2.0**-100
+"""The largest element of a step. Its square is 2^-47 of a last place: truncation is nothing."""
+
+PROOF_STEPS = (2.0**-10, 2.0**-11, 2.0**-12)
+"""Steps of the differences that a complex step must agree with: small, so that few kinks are in between."""
+
+
+class ComplexUnsafe(Exception):
+    """f cannot be differentiated by a complex step; the message says why."""
+
+
+def complex_slope(f: Function, inputs: Joined, direction: Floats, size: int) -> Floats:
+    """The derivatives of all `size` outputs of f along a direction.
+
+    f(x + i h u) = f(x) + i h f'(x) u + O(h^2) for a function that is analytic in every operation. Many are
+    not, without a word: np.abs and norms return the modulus, comparisons and np.maximum order complex
+    numbers by their real parts and ties by the imaginary ones, np.sign(z) is z / |z|. See `prove_safe`.
+
+    Raises:
+        ComplexUnsafe: f raises for complex numbers, drops imaginary parts with a warning, or returns
+            something else than for real ones.
+    """
+    step = STEP / float(abs(direction).max())
+    moved = inputs.split(inputs.vector + 1j * (step * direction))
+    try:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("error", np.exceptions.ComplexWarning)
+            imaginary = [np.imag(np.asarray(y)).ravel() for y in as_tuple(f(*moved))]
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever it is, be it SystemExit: not for complex numbers
+        raise ComplexUnsafe(f"f raises {type(error).__name__} for complex numbers") from error
+    along = np.concatenate(imaginary) / step
+    if along.dtype != np.float64 or along.size != size:
+        raise ComplexUnsafe("f returns something else for complex numbers")
+    if not np.isfinite(along).all():
+        raise ComplexUnsafe("f is not finite for complex numbers")
+    return np.asarray(along)
+
+
+def prove_safe(f: Function, inputs: Joined, direction: Floats, dy: Floats) -> float:
+    """Compare the complex step with central differences along a direction of the size of the inputs.
+
+    Returns the error of the differences: a part of the derivative that f loses for complex numbers is seen
+    if it is larger. Three differences are extrapolated twice; their error is the last disagreement and twice
+    the rounding errors of f.
+
+    Raises:
+        ComplexUnsafe: they disagree, or the differences resolve less than half of the digits.
+    """
+    terms = dy * complex_slope(f, inputs, direction, dy.size)
+    differences = []
+    for h in PROOF_STEPS:
+        above, below = (_beside(f, inputs, sign * h * direction, dy.size) for sign in (1, -1))
+        with np.errstate(all="ignore"):
+            differences.append(float(dy @ (above - below)) / (2 * h))
+    noise = float(abs(dy) @ np.maximum(abs(above), abs(below))) * 2.0**-52 / PROOF_STEPS[-1]
+    once = [(4 * fine - coarse) / 3 for coarse, fine in pairwise(differences)]
+    twice = (16 * once[1] - once[0]) / 15
+    # the finest difference enters with 64 / 45, the others with less together
+    error = abs(twice - once[1]) + 2 * noise
+    if not error <= 2.0**-26 * math.sqrt(float(terms @ terms)):
+        raise ComplexUnsafe("differences beside the point are too noisy to prove it")
+    if not abs(twice - float(terms.sum())) <= error:
+        raise ComplexUnsafe("the complex step disagrees with real differences")
+    return error
+
+
+def _beside(f: Function, inputs: Joined, change: Floats, size: int) -> Floats:
+    moved = inputs.split(inputs.vector + change)
+    try:
+        with np.errstate(all="ignore"):
+            outputs = flatten(as_tuple(f(*moved)))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever it is, be it SystemExit
+        raise ComplexUnsafe(f"f raises {type(error).__name__} beside the point") from error
+    if outputs.size != size or not np.isfinite(outputs).all():
+        raise ComplexUnsafe("f is not finite beside the point")
+    return outputs
