@@ -21,8 +21,8 @@ from specs import SPECS, Domain
 from tests.gradient_examples import EXAMPLES, MISTAKES, softmax, softmax_vjp
 from verify.arithmetic.formats import FLOAT32, FLOAT64, Format
 from verify.gradients import GradcheckReport, assert_gradients, gradcheck
-from verify.gradients.directions import random_cotangent
 from verify.gradients.diagnosis import explain_shape
+from verify.gradients.directions import random_cotangent
 from verify.laws.examples import REGIMES, Shape, make_example
 from verify.mistakes import catalogue
 
@@ -460,7 +460,7 @@ def test_what_cannot_be_decided_is_inconclusive_with_the_reason(name: str) -> No
     report = gradcheck(f, vjp, inputs)
     assert report.verdict == "inconclusive", report
     assert reason in report.reason
-    with pytest.raises(AssertionError, match="gradcheck of .*: inconclusive"):
+    with pytest.raises(AssertionError, match=r"gradcheck of .*: inconclusive"):
         assert_gradients(f, vjp, inputs)
 
 

@@ -13,8 +13,8 @@ import pytest
 from flint import arb, ctx
 
 from verify.gradients import Estimate, numerical_vjp
-from verify.gradients.ladder import exponents
 from verify.gradients.arrays import snap
+from verify.gradients.ladder import exponents
 
 Array = npt.NDArray[Any]
 Draw = Callable[[np.random.Generator], Array]

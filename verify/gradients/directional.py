@@ -102,7 +102,7 @@ def agreement(
     try:
         _prove_safe(candidate, inputs, groups, rng)
         worst = max(_by_complex_steps(candidate, inputs, group, rng) for group in groups)
-        witness, directions = "complex steps", DIRECTIONS
+        return Agreement(missable(COTANGENTS, DIRECTIONS) * worst, 2 * worst, "complex steps")
     except ComplexUnsafe:
         worst = max(
             _by_path(candidate, position, draw, rng, kinks)
@@ -110,8 +110,7 @@ def agreement(
             for draw in group
             for position in inputs.positions
         )
-        witness, directions = "integrals along paths", 1
-    return Agreement(missable(COTANGENTS, directions) * worst, 2 * worst, witness)
+        return Agreement(missable(1, 1, COTANGENTS) * worst, 2 * worst, "integrals along paths")
 
 
 def _draws(candidate: Candidate, known: Sequence[Draw], rng: np.random.Generator) -> list[list[Draw]]:

@@ -28,7 +28,7 @@ def random_cotangent(rng: np.random.Generator, y: Array) -> Array:
 
 
 @cache
-def missable(cotangents: int, directions: int) -> float:
+def missable(cotangents: int, directions: int, repeats: int = 1) -> float:
     """The ratio of error to tolerance at which an error is missed with MISS_PROBABILITY.
 
     Let E be the error of a Jacobian, e its largest element, at (i, j), and let |v^T E u| <= t for every one
@@ -40,15 +40,17 @@ def missable(cotangents: int, directions: int) -> float:
 
         P(miss) <= int_0^1 min(1, t / (e s))^L K s^(K-1) ds,
 
-    which is (t/e)^K (1 + K ln(e/t)) for K = L, and less than (t/e)^K (1 + K / (L - K)) for K < L. A single
-    wrong entry is seen for certain: |v_i u_j| >= 1.
+    which is (t/e)^K (1 + K ln(e/t)) for K = L; and the power of it for independent repeats. A single wrong
+    entry is seen for certain: |v_i u_j| >= 1.
     """
+    bound = math.pow(MISS_PROBABILITY, 1 / repeats)
     ratio = 1.0
-    while _miss(1 / ratio, cotangents, directions) > MISS_PROBABILITY:
+    while _miss(1 / ratio, cotangents, directions) > bound:
         ratio *= 1 + 2.0**-4
     return ratio
 
 
 def _miss(t: float, k: int, n: int) -> float:
-    tail = k * math.log(1 / t) if k == n else k / (n - k) * (1 - math.pow(t, n - k))
-    return math.pow(t, k) * (1 + tail)
+    """The integral in `missable`, for e = 1: over s < t, and over the rest."""
+    rest = math.log(1 / t) if k == n else (1 - math.pow(t, k - n)) / (k - n)
+    return math.pow(t, k) + math.pow(t, n) * k * rest
