@@ -105,9 +105,8 @@ def agreement(
         return Agreement(missable(COTANGENTS, DIRECTIONS) * worst, 2 * worst, "complex steps")
     except ComplexUnsafe:
         worst = max(
-            _by_path(candidate, position, draw, rng, kinks)
+            _by_paths(candidate, position, group, rng, kinks)
             for group in groups
-            for draw in group
             for position in inputs.positions
         )
         return Agreement(missable(1, 1, COTANGENTS) * worst, 2 * worst, "integrals along paths")
@@ -198,40 +197,54 @@ def _differences(
     return claims @ directions.T - dys @ slopes.T, norm
 
 
-def _by_path(
+def _by_paths(
     candidate: Candidate,
     position: int,
-    draw: Draw,
+    group: Sequence[Draw],
     rng: np.random.Generator,
     kinks: Kinks | None,
 ) -> float:
-    """The tolerance within which the claim, integrated along a random path, is the change of f.
+    """The tolerance within which the claims, integrated along random paths, are the change of f.
 
-    It is relative to the largest gradient of the input at the point, times the least step of an element.
+    It is relative to the largest gradient of the input at the point. The second path takes every element to
+    the other side of it than the first, as a kink at the point shows on one side only. So its signs are no
+    news: what `missable` says of it is to be doubled, which the other two make up for.
 
     Raises:
         Undecided: they disagree, or f is not defined along any path.
     """
     x = candidate.points[position]
+    signs = np.sign(signed(rng, x.shape, 1))
+    tolerances = []
+    for draw, sides in zip(group, (signs, -signs, np.sign(signed(rng, x.shape, 1))), strict=True):
+        claim = abs(draw.claims[candidate.positions.index(position)])
+        bar, least = _path_bar(candidate, position, draw.dy, sides * abs(signed(rng, x.shape, 52)), kinks)
+        # 0 if the step of an element is lost in its format
+        tolerances.append(bar / (float(claim.max()) * least) if least else math.inf)
+    return max(tolerances)
+
+
+def _path_bar(
+    candidate: Candidate, position: int, dy: Cotangent, direction: Floats, kinks: Kinks | None
+) -> tuple[float, float]:
+    """The error bar of the integral along the longest path on which f is defined, and its least step."""
+    x = candidate.points[position]
     size = abs(x.astype(np.float64))
     size = np.maximum(size, size.mean() / 4 or 1.0)
-    direction = signed(rng, x.shape, 52)
     why = ""
     for reach in REACH:
         delta = exact_delta(x, reach * size * direction)
-        path = Path(candidate, draw.dy, position, delta)
-        at = _breakpoints(kinks, candidate, position, delta)
         try:
-            pieces = integrate(path, at)
+            pieces = integrate(
+                Path(candidate, dy, position, delta), _breakpoints(kinks, candidate, position, delta)
+            )
         except NoPath as error:
             why = str(error)
             continue
         bar = sum(piece.bar for piece in pieces)
         if not abs(sum(piece.claimed - piece.change for piece in pieces)) <= bar:
             raise Undecided(f"the gradient of input {position} does not integrate to the change of f")
-        largest = float(abs(draw.claims[candidate.positions.index(position)]).max())
-        least = largest * float(abs(delta).min())  # 0 if the step of an element is lost in its format
-        return bar / least if least else math.inf
+        return bar, float(abs(delta).min())
     raise Undecided(why)
 
 

@@ -28,7 +28,7 @@ SAME = 64.0
 """Last places of the largest output by which f may differ between a format and float64, see `widened`."""
 
 
-def widened(f: Function, points: Sequence[Array], outputs: Sequence[Array]) -> tuple[Array, ...]:
+def widened(f: Function, points: tuple[Array, ...], outputs: Sequence[Array]) -> tuple[Array, ...]:
     """The points in float64, if f takes and returns it and has the same values there; else the points.
 
     A derivative in float64 has twice the digits, and is as much that of f: what differs in values by a few
@@ -38,18 +38,18 @@ def widened(f: Function, points: Sequence[Array], outputs: Sequence[Array]) -> t
     wide = tuple(x.astype(np.float64) if is_floating(x) else x for x in points)
     narrow = [y for y in outputs if y.dtype != np.float64]
     if not narrow and all(x.dtype == np.float64 for x in points if is_floating(x)):
-        return tuple(points)
+        return points
     try:
         values = evaluate(f, wide)
     except KeyboardInterrupt:
         raise
     except BaseException:  # whatever it is: not for float64
-        return tuple(points)
+        return points
     same = len(values) == len(outputs) and all(
         v.dtype == np.float64 and v.shape == y.shape and _close(v, y, SAME * 2 * unit_roundoff(y.dtype))
         for v, y in zip(values, outputs, strict=True)
     )
-    return wide if same else tuple(points)
+    return wide if same else points
 
 
 def _close(values: Array, others: Array, places: float) -> bool:
