@@ -219,8 +219,8 @@ def _by_paths(
     for draw, sides in zip(group, (signs, -signs, np.sign(signed(rng, x.shape, 1))), strict=True):
         claim = abs(draw.claims[candidate.positions.index(position)])
         bar, least = _path_bar(candidate, position, draw.dy, sides * abs(signed(rng, x.shape, 52)), kinks)
-        # 0 if the step of an element is lost in its format
-        tolerances.append(bar / (float(claim.max()) * least) if least else math.inf)
+        seen = float(claim.max()) * least  # 0 if the step of an element is lost in its format
+        tolerances.append(bar / seen if seen else math.inf)
     return max(tolerances)
 
 

@@ -12,9 +12,6 @@ from verify.gradients.arrays import Array, Floats
 MISS_PROBABILITY = 1e-9
 """How likely an error as large as the stated resolution may be missed."""
 
-BITS = 22
-"""Random bits of an element of a cotangent: a float32 has room for them. float16 has room for 9."""
-
 
 def signed(rng: np.random.Generator, shape: tuple[int, ...], bits: int) -> Floats:
     """Random signs times magnitudes evenly spread over [1, 2), with so many bits after the point."""
@@ -23,8 +20,8 @@ def signed(rng: np.random.Generator, shape: tuple[int, ...], bits: int) -> Float
 
 
 def random_cotangent(rng: np.random.Generator, y: Array) -> Array:
-    """Random signs and magnitudes in [1, 2), with so many bits that the sum of two is exact in y's format."""
-    return np.asarray(signed(rng, y.shape, min(BITS, int(np.finfo(y.dtype).nmant) - 1)), dtype=y.dtype)
+    """Random signs and magnitudes in [1, 2), with one bit less than y's format has: sums of two are exact."""
+    return np.asarray(signed(rng, y.shape, int(np.finfo(y.dtype).nmant) - 1), dtype=y.dtype)
 
 
 @cache
