@@ -98,11 +98,14 @@ def torch_function(f: Function, vjp: Vjp, inputs: Inputs) -> tuple[Callable[...,
     return Wrapped.apply, tensors
 
 
+def torch_verdict(function: Callable[..., Any], tensors: tuple[Any, ...], fast: bool) -> Verdict:
+    return _verdict(lambda: torch.autograd.gradcheck(function, tensors, fast_mode=fast))
+
+
 def _torch(fast: bool) -> Callable[[Function, Vjp, Inputs, int], Verdict]:
     def check(f: Function, vjp: Vjp, inputs: Inputs, seed: int) -> Verdict:
         """The seed has no part in it: the slow mode draws nothing, the fast one from a seed of its own."""
-        apply, tensors = torch_function(f, vjp, inputs)
-        return _verdict(lambda: torch.autograd.gradcheck(apply, tensors, fast_mode=fast))
+        return torch_verdict(*torch_function(f, vjp, inputs), fast)
 
     return check
 

@@ -218,7 +218,7 @@ def measured(trials: Sequence[Trial]) -> str:
 
 def resolutions(trials: Sequence[Trial]) -> Table:
     table = _table(
-        "refnet: from which error on all were found, in steps of 10, relative to the input's largest gradient",
+        "refnet: the error from which on all were found, relative to the largest gradient of the input",
         ("operator", "dtype"),
         (*SIZED, "stated for the right vjp", "mutants", "missed above the stated"),
     )
@@ -287,7 +287,8 @@ def remarks(trials: Sequence[Trial], cases: Sequence[Case]) -> Iterator[str]:
 
 
 def _run(title: str, jobs: Sequence[Callable[[], Iterator[Any]]]) -> list[Any]:
-    progress = track(jobs, title, transient=True, console=Console(stderr=True))
+    terminal = Console(stderr=True)
+    progress = track(jobs, title, transient=True, console=terminal, disable=not terminal.is_terminal)
     return [result for job in progress for result in job()]
 
 
