@@ -52,7 +52,7 @@ def mutants(operator: Operator, inputs: Inputs, rng: np.random.Generator) -> tup
     return tuple(
         mutant
         for mutant in (
-            *_relative(operator, order, right[0][order], rng),
+            *_relative(operator, order, right[0][order] * operator.smooth(inputs)[order], rng),
             *_changed(operator, order, right[0][order], rng),
             *_cotangents(operator),
             *_specific(operator),
@@ -92,7 +92,7 @@ def _always(vjp: Vjp) -> Callable[[], Vjp]:
 
 
 def _relative(operator: Operator, order: int, g: Array, rng: np.random.Generator) -> Iterator[Mutant]:
-    """Errors of one element, one slice and all elements; the element and the slice are not 0 there."""
+    """Errors of one element, of a slice through it, and of all; the element is one where g is not 0."""
     candidates = np.flatnonzero(g)
     if not candidates.size:
         return

@@ -26,6 +26,7 @@ CROSS_ENTROPY = "softmax_cross_entropy_with_integer_labels"
 class Operator:
     """A function, its right vjp, and how its inputs are drawn at a scale.
 
+    `kinks` says where an input has no derivative, so that no claim is right or wrong by a known error.
     `large`: a check takes seconds or more, so it is left out unless it is asked for.
     """
 
@@ -34,6 +35,13 @@ class Operator:
     vjp: Vjp
     draw: Callable[[np.random.Generator, float], Inputs]
     large: bool = False
+    kinks: Callable[..., tuple[Array, ...]] | None = None
+
+    def smooth(self, inputs: Inputs) -> tuple[Array, ...]:
+        """For each gradient, where it is the derivative."""
+        if self.kinks:
+            return tuple(~kinks for kinks in self.kinks(*inputs))
+        return tuple(np.ones(x.shape, dtype=bool) for x in inputs if is_floating(x))
 
     def inputs(self, rng: np.random.Generator, scale: float, dtype: npt.DTypeLike) -> Inputs:
         """A point at which x + h is exact for all checkers, as it is for refnet (see `snap`)."""
@@ -105,6 +113,11 @@ def maximum_vjp(dy: Array, x: Array) -> Array:
     """Ties share the gradient of their row equally."""
     largest = x == x.max(axis=-1, keepdims=True)
     return np.asarray(largest * (dy / largest.sum(axis=-1).astype(dy.dtype))[:, None])
+
+
+def _ties(x: Array) -> tuple[Array]:
+    largest = x == x.max(axis=-1, keepdims=True)
+    return (largest & (largest.sum(axis=-1, keepdims=True) > 1),)
 
 
 def mse_vjp(dy: Array, p: Array, t: Array) -> tuple[Array, Array]:
@@ -193,7 +206,7 @@ OPERATORS = (
     Operator("mse", OPS["mse"], mse_vjp, normals((8, 16), (8, 16))),
     Operator("embedding", embedding, embedding_vjp, _embedding_inputs),
     Operator("maximum", maximum, maximum_vjp, normals((8, 16))),
-    Operator("maximum with ties", maximum, maximum_vjp, _tied),
+    Operator("maximum with ties", maximum, maximum_vjp, _tied, kinks=_ties),
     _mlp("small tanh MLP", "tanh", (10, 16, 4), batch=4),
     _mlp("small ReLU MLP", "relu", (10, 16, 4), batch=4),
     _mlp("tanh MLP", "tanh", (64, 32, 10), batch=4, large=True),
