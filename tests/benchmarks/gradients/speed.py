@@ -108,7 +108,7 @@ def main() -> None:
     arguments = parser.parse_args()
     console = Console(width=max(140, Console().width))
     if missing():
-        console.print(missing(), style="bold")
+        console.print(missing(), style="bold", markup=False)
     if torch is not None:
         torch.set_num_threads(arguments.threads)
     milliseconds: dict[str, list[str]] = {}

@@ -310,7 +310,7 @@ def main() -> None:
     arguments = parser.parse_args()
     console = Console(width=max(150, Console().width))
     if missing():
-        console.print(missing(), style="bold")
+        console.print(missing(), style="bold", markup=False)
     contenders = [c for c in checkers() if c.name in (arguments.checker or [c.name])]
     chosen = [
         operator
@@ -349,7 +349,7 @@ def main() -> None:
     if cases:
         console.print(alarms(cases, shown))
     for remark in remarks(trials, cases):
-        console.print(remark, soft_wrap=True, highlight=False)
+        console.print(remark, soft_wrap=True, highlight=False, markup=False)
 
 
 if __name__ == "__main__":
