@@ -1,0 +1,1 @@
+"""What gradient checkers find, miss and cost: refnet beside its peers."""
