@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,12 @@ def coarsest(arrays: Sequence[Array]) -> np.dtype[np.floating]:
 def unit_roundoff(dtype: np.dtype[np.floating]) -> float:
     """Half the distance from 1 to the next number."""
     return float(np.finfo(dtype).eps) / 2
+
+
+def sufficient(dtype: np.dtype[np.floating]) -> float:
+    """The resolution that a pass takes: half of the digits, and two bits. The best forward difference could
+    reach it, and it is far below what an error of a formula does to the element that it hits."""
+    return 4 * math.sqrt(unit_roundoff(dtype))
 
 
 def as_tuple(value: object) -> tuple[Any, ...]:
@@ -112,6 +119,10 @@ class Joined:
             x = self.points[position]
             inputs[position] = vector[start : start + x.size].reshape(x.shape)
         return inputs
+
+    def take(self, positions: Sequence[int], arrays: Sequence[Array]) -> Floats:
+        """Of arrays that belong to some positions those of the joined inputs, as one vector."""
+        return flatten([a for p, a in zip(positions, arrays, strict=True) if p in self.positions])
 
     def largest(self, sizes: Floats) -> Floats:
         """For each element of a vector without negative ones, the largest of its input."""

@@ -7,36 +7,32 @@ wrong here, is left to the derivatives element by element.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from verify.gradients.arrays import Array, Floats, Function, Joined, flatten, join, unit_roundoff
+from verify.gradients.arrays import Array, Floats, Function, Joined, flatten, join, sufficient, unit_roundoff
 from verify.gradients.claims import neighbour
-from verify.gradients.complex_step import ComplexUnsafe, complex_slope, prove_safe
+from verify.gradients.complex_step import PROVED, ComplexUnsafe, complex_slope, prove_safe
 from verify.gradients.contract import Candidate, Cotangent
 from verify.gradients.directions import missable, random_cotangent, signed
 from verify.gradients.kinks import Kinks
 from verify.gradients.path import NoPath, Path, exact_delta, integrate
 
-COTANGENTS = 3
-"""Independent cotangents for every output."""
-
-DIRECTIONS = 3
-"""Independent directions, each seen under every cotangent."""
+DRAWS = (3, 6)
+"""Independent cotangents of an output, and directions for them; the more if the fewer resolve too little."""
 
 ROUNDINGS = 8.0
 """Roundings that a claim and a complex step may differ by, relative to the Euclidean norm of their terms:
 the roundings of stable algorithms are independent and of either sign. It takes no more to be left to a
 closer look."""
 
-NEIGHBOURS = 4
+STRETCHES = (1.25, 1.5, 0.75, 0.875)
 SPREAD = 6.0
-"""Where ROUNDINGS are not enough, the difference of both is taken at NEIGHBOURS points whose last bits are
-other ones, and may be SPREAD times as large as it changes there: for normally distributed errors
-E[(0.8 |z| / 6)^4] = 0.13^4 * 3 = 9e-4 of right gradients are left to a closer look."""
+"""Where ROUNDINGS are not enough, the difference of both is taken at points whose last bits are other ones,
+along directions of other lengths, and may be SPREAD times as large as it changes there: for normally
+distributed errors E[(0.8 |z| / 6)^4] = 0.13^4 * 3 = 9e-4 of right gradients are left to a closer look."""
 
 COARSEST = 2.0**-40
 """Formats with a larger unit roundoff are left to the derivatives of all elements: a float32 would have a
@@ -45,9 +41,6 @@ resolution of 1e-2."""
 RANGE = 2.0**-6
 """Elements of a gradient below this part of the largest get no more weight in a direction: what they
 change in the outputs cancels in the gradient, and its rounding errors would drown the others."""
-
-PROVED = 2.0**-20
-"""What a proof that f takes complex numbers may overlook of the derivative by one input."""
 
 REACH = (2.0**-3, 2.0**-6, 2.0**-9)
 """Lengths of a path relative to the size of the input, tried until f is defined all along it."""
@@ -80,11 +73,12 @@ def agreement(
     rng: np.random.Generator,
     kinks: Kinks | None = None,
 ) -> Agreement:
-    """Compare claims with f along random directions, for COTANGENTS of every output alone.
+    """Compare claims with f along random directions, for several cotangents of every output alone.
 
     Complex steps are the witness if they are proved to be one, along directions through all inputs, as all
-    elements count alike in them. Else it is the integral along a path, of each input alone. `draws` are
-    cotangents of all outputs that have been tried: they do for a single output.
+    elements count alike in them; every direction is seen under every cotangent. Else it is the integral
+    along a path, one for each cotangent. `draws` are cotangents of all outputs that have been tried: they do
+    for a single output.
 
     Raises:
         Undecided: no witness decides for some input, or one disagrees.
@@ -92,40 +86,58 @@ def agreement(
     """
     if unit_roundoff(candidate.dtype) > COARSEST:
         raise Undecided("in so few digits, sums say too little of their terms")
-    groups = _draws(candidate, draws, rng)
+    outputs = [output for output, y in enumerate(candidate.outputs) if y.size]
+    groups = [list(draws) if len(candidate.outputs) == 1 else [] for _ in outputs]
     if not groups:
         raise Undecided("nothing to compare")
+    safe: bool | None = None
+    for count in DRAWS:
+        for output, group in zip(outputs, groups, strict=True):
+            group += [_drawn(candidate, output, rng) for _ in range(count - len(group))]
+        if safe is None:
+            _require_gradients(candidate, groups)
+            safe = _is_safe(candidate, inputs, groups, rng)
+        if safe:
+            try:
+                worst = max(_by_complex_steps(candidate, inputs, group, rng) for group in groups)
+            except ComplexUnsafe as reason:
+                raise Undecided(str(reason)) from reason
+            found = Agreement(missable(count, count) * worst, 2 * worst, "complex steps")
+        else:
+            ratio = missable(1, 1, count)
+            enough = sufficient(candidate.dtype) / ratio
+            worst = max(_by_paths(candidate, inputs, group, rng, kinks, enough) for group in groups)
+            found = Agreement(ratio * worst, 2 * worst, "integrals along paths")
+        if found.resolution <= sufficient(candidate.dtype):
+            break
+    return found
+
+
+def _drawn(candidate: Candidate, output: int, rng: np.random.Generator) -> Draw:
+    """A cotangent of one output alone, so that none is drowned by another."""
+    dy = tuple(
+        random_cotangent(rng, y) if order == output else np.zeros_like(y)
+        for order, y in enumerate(candidate.outputs)
+    )
+    return Draw(dy, candidate.gradients(dy))
+
+
+def _require_gradients(candidate: Candidate, groups: Sequence[Sequence[Draw]]) -> None:
+    """Raise where there is none to be relative to."""
     for draw in itertools.chain.from_iterable(groups):
         for position, g in zip(candidate.positions, draw.claims, strict=True):
             if g.size and not (np.isfinite(g).all() and g.any()):
-                raise Undecided(f"the gradient of input {position} is 0 or not finite")
+                raise Undecided(f"the gradient of {candidate.label(position)} is 0 or not finite")
+
+
+def _is_safe(
+    candidate: Candidate, inputs: Joined, groups: Sequence[Sequence[Draw]], rng: np.random.Generator
+) -> bool:
     try:
         _prove_safe(candidate, inputs, groups, rng)
-        worst = max(_by_complex_steps(candidate, inputs, group, rng) for group in groups)
-        return Agreement(missable(COTANGENTS, DIRECTIONS) * worst, 2 * worst, "complex steps")
     except ComplexUnsafe:
-        worst = max(
-            _by_paths(candidate, position, group, rng, kinks)
-            for group in groups
-            for position in inputs.positions
-        )
-        return Agreement(missable(1, 1, COTANGENTS) * worst, 2 * worst, "integrals along paths")
-
-
-def _draws(candidate: Candidate, known: Sequence[Draw], rng: np.random.Generator) -> list[list[Draw]]:
-    """COTANGENTS for every output alone, so that none is drowned by another."""
-    groups = []
-    for output, y in enumerate(candidate.outputs):
-        group = list(known[:COTANGENTS]) if len(candidate.outputs) == 1 else []
-        while y.size and len(group) < COTANGENTS:
-            dy = tuple(
-                random_cotangent(rng, other) if order == output else np.zeros_like(other)
-                for order, other in enumerate(candidate.outputs)
-            )
-            group.append(Draw(dy, candidate.gradients(dy)))
-        if y.size:
-            groups.append(group)
-    return groups
+        return False
+    return True
 
 
 def _prove_safe(
@@ -172,16 +184,18 @@ def _by_complex_steps(
     claims = np.array([flatten(draw.claims) for draw in group])
     sizes = abs(claims).max(axis=0)
     # every element of a gradient counts alike in the sum, down to RANGE times the largest of its input
-    graded = signed(rng, (DIRECTIONS, sizes.size), 52) / np.maximum(sizes, RANGE * inputs.largest(sizes))
+    graded = signed(rng, (len(group), sizes.size), 52) / np.maximum(sizes, RANGE * inputs.largest(sizes))
     error, size = _differences(candidate.f, inputs, dys, claims, graded)
     tolerance = ROUNDINGS * unit_roundoff(candidate.dtype) * size
     if not (abs(error) <= tolerance).all():
         change = np.zeros_like(error)
-        for _ in range(NEIGHBOURS):
+        for stretch in STRETCHES:
             points = tuple(neighbour(rng, x) for x in candidate.points)
             moved = np.array([flatten(candidate.gradients(draw.dy, points)) for draw in group])
-            beside, _ = _differences(candidate.f, join(points, inputs.positions), dys, moved, graded)
-            change = np.maximum(change, abs(beside - error))
+            beside, _ = _differences(
+                candidate.f, join(points, inputs.positions), dys, moved, stretch * graded
+            )
+            change = np.maximum(change, abs(beside / stretch - error))
         tolerance = tolerance + SPREAD * change
     if not (abs(error) <= tolerance).all():
         raise Undecided("the gradients disagree with a complex step")
@@ -194,66 +208,80 @@ def _differences(
     """Claims minus complex steps, and the Euclidean norms of the terms of both: (cotangents, directions)."""
     slopes = np.array([complex_slope(f, inputs, direction, dys.shape[1]) for direction in directions])
     norm = np.sqrt(claims**2 @ (directions**2).T) + np.sqrt(dys**2 @ (slopes**2).T)
-    return claims @ directions.T - dys @ slopes.T, norm
+    # by np.sum, whose errors do not grow with the number of terms as those of a matrix product do
+    return np.array(
+        [
+            [float((g * u).sum() - (dy * slope).sum()) for u, slope in zip(directions, slopes, strict=True)]
+            for g, dy in zip(claims, dys, strict=True)
+        ]
+    ), norm
 
 
 def _by_paths(
     candidate: Candidate,
-    position: int,
+    inputs: Joined,
     group: Sequence[Draw],
     rng: np.random.Generator,
     kinks: Kinks | None,
+    enough: float,
 ) -> float:
     """The tolerance within which the claims, integrated along random paths, are the change of f.
 
-    It is relative to the largest gradient of the input at the point. The second path takes every element to
+    It is relative to the largest gradient of an input at the point. The second path takes every element to
     the other side of it than the first, as a kink at the point shows on one side only. So its signs are no
-    news: what `missable` says of it is to be doubled, which the other two make up for.
+    news: what `missable` says of it is to be doubled, which is little beside the others. Inputs for which a
+    path of all says less than `enough`, as others outweigh them, have their own.
 
     Raises:
         Undecided: they disagree, or f is not defined along any path.
     """
-    x = candidate.points[position]
-    signs = np.sign(signed(rng, x.shape, 1))
-    tolerances = []
-    for draw, sides in zip(group, (signs, -signs, np.sign(signed(rng, x.shape, 1))), strict=True):
-        claim = abs(draw.claims[candidate.positions.index(position)])
-        bar, least = _path_bar(candidate, position, draw.dy, sides * abs(signed(rng, x.shape, 52)), kinks)
-        seen = float(claim.max()) * least  # 0 if the step of an element is lost in its format
-        tolerances.append(bar / seen if seen else math.inf)
-    return max(tolerances)
+    sides = np.sign(signed(rng, (len(group), inputs.vector.size), 1))
+    sides[1] = -sides[0]
+    worst = np.zeros(len(inputs.positions))
+    for draw, side in zip(group, sides, strict=True):
+        direction = side * abs(signed(rng, side.shape, 52))
+        delta, bar = _longest_path(candidate, inputs, draw.dy, direction, kinks)
+        largest = np.maximum.reduceat(abs(inputs.take(candidate.positions, draw.claims)), inputs.starts)
+        seen = largest * np.minimum.reduceat(abs(delta), inputs.starts)
+        with np.errstate(divide="ignore"):  # 0 where the step of an element is lost in its format
+            worst = np.maximum(worst, bar / seen)
+    if len(inputs.positions) > 1:
+        for order in np.flatnonzero(worst > enough):
+            alone = join(candidate.points, [inputs.positions[order]])
+            worst[order] = _by_paths(candidate, alone, group, rng, kinks, enough)
+    return float(worst.max())
 
 
-def _path_bar(
-    candidate: Candidate, position: int, dy: Cotangent, direction: Floats, kinks: Kinks | None
-) -> tuple[float, float]:
-    """The error bar of the integral along the longest path on which f is defined, and its least step."""
-    x = candidate.points[position]
-    size = abs(x.astype(np.float64))
-    size = np.maximum(size, size.mean() / 4 or 1.0)
+def _longest_path(
+    candidate: Candidate, inputs: Joined, dy: Cotangent, direction: Floats, kinks: Kinks | None
+) -> tuple[Floats, float]:
+    """The longest path on which f is defined, and the error bar of the integral, which it agrees with."""
+    size = abs(inputs.vector)
+    mean = np.add.reduceat(size, inputs.starts) / np.add.reduceat(np.ones_like(size), inputs.starts)
+    floor = np.repeat(np.where(mean > 0, mean / 4, 1.0), np.diff(np.append(inputs.starts, size.size)))
     why = ""
     for reach in REACH:
-        delta = exact_delta(x, reach * size * direction)
+        delta = exact_delta(candidate, inputs, reach * np.maximum(size, floor) * direction)
         try:
             pieces = integrate(
-                Path(candidate, dy, position, delta), _breakpoints(kinks, candidate, position, delta)
+                Path(candidate, inputs, dy, delta), _breakpoints(kinks, candidate, inputs, delta)
             )
         except NoPath as error:
             why = str(error)
             continue
         bar = sum(piece.bar for piece in pieces)
         if not abs(sum(piece.claimed - piece.change for piece in pieces)) <= bar:
-            raise Undecided(f"the gradient of input {position} does not integrate to the change of f")
-        return bar, float(abs(delta).min())
+            raise Undecided("the gradients do not integrate to the change of f along a path")
+        return delta, bar
     raise Undecided(why)
 
 
 def _breakpoints(
-    kinks: Kinks | None, candidate: Candidate, position: int, delta: Floats
+    kinks: Kinks | None, candidate: Candidate, inputs: Joined, delta: Floats
 ) -> tuple[float, ...]:
     if kinks is None or kinks.breakpoints is None:
         return ()
-    deltas = [np.zeros_like(x) for x in candidate.points]
-    deltas[position] = delta
+    moved = inputs.split(delta)
+    deltas = [x if position in inputs.positions else np.zeros_like(x) for position, x in enumerate(moved)]
     with np.errstate(all="ignore"):
         return tuple(np.asarray(kinks.breakpoints(candidate.points, deltas), np.float64).ravel())

@@ -11,7 +11,16 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from verify.gradients.arrays import Array, Function, as_points, flatten, is_floating, join, unit_roundoff
+from verify.gradients.arrays import (
+    Array,
+    Function,
+    as_points,
+    flatten,
+    is_floating,
+    join,
+    sufficient,
+    unit_roundoff,
+)
 from verify.gradients.claims import additivity, require_homogeneous
 from verify.gradients.contract import Candidate, ContractError, DomainEdge
 from verify.gradients.directional import Agreement, Draw, Undecided, agreement
@@ -59,11 +68,12 @@ def gradcheck(
             common step by more than both bars, the disagreement of the ladders and twice the rounding
             error of the claim; for a kink, outside the interval of the one-sided derivatives by as much.
             A claim that is not finite where the derivative is fails.
-        pass: the directions agree, or every element lies within its bar, and `resolution` <= sqrt(u), u the
-            unit roundoff of the least precise array. That is half of the digits: what the best forward
-            difference could reach, and far below what an error of a formula does to the element that it
-            hits. Elements on a kink (relu at 0) whose claims lie between the one-sided derivatives, or are
-            what `kinks.convention` asks for, are allowed, if each input has more elements that are not.
+        pass: the directions agree, or every element lies within its bar, and `resolution` <= 4 sqrt(u), u
+            the unit roundoff of the least precise array. That is half of the digits but two bits: what the
+            best forward difference could reach, and far below what an error of a formula does to the
+            element that it hits. Elements on a kink (relu at 0) whose claims lie between the one-sided
+            derivatives, or are what `kinks.convention` asks for, are allowed, if each input has more
+            elements that are not.
         inconclusive: everything else, with the reason: noise, domain edge, mostly kinks, too low a
             resolution, or a check without content (no elements, or every gradient 0 at this point).
 
@@ -99,7 +109,7 @@ def gradcheck(
         wide = widened(candidate.f, candidate.points, candidate.outputs)
         agreed = _along_directions(candidate, kinks, about.seed)
         if isinstance(agreed, Agreement):
-            if agreed.resolution <= math.sqrt(unit_roundoff(candidate.dtype)):
+            if agreed.resolution <= sufficient(candidate.dtype):
                 return passed(candidate, agreed, about)
             agreed = f"errors up to {agreed.resolution:.1e} could have passed"
         report = judge(candidate, compare(candidate, wide, kinks, about.seed), about, agreed)
@@ -177,8 +187,9 @@ def _along_directions(candidate: Candidate, kinks: Kinks | None, seed: int) -> A
     try:
         claims = [candidate.gradients(dy) for dy in (a, b)]
         require_homogeneous(candidate, a, claims[0], [-3])  # bit by bit, which a random vjp is not
-        _, claim, missing = additivity(candidate, (a, b), claims)
-        if not (missing <= _additive(candidate) * inputs.largest(abs(flatten(claim)))).all():
+        _, _, missing = additivity(candidate, (a, b), claims)
+        size = inputs.largest(abs(flatten(claims[0])) + abs(flatten(claims[1])))
+        if not (missing <= _additive(candidate) * size).all():
             return "vjp(a + b) is not vjp(a) + vjp(b)"
         return agreement(candidate, inputs, [Draw(a, claims[0]), Draw(b, claims[1])], rng, kinks)
     except (ContractError, Undecided) as reason:  # the derivatives of all elements say more about it

@@ -15,19 +15,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.polynomial import legendre
 
-from verify.gradients.arrays import Array, Floats, evaluate, flatten, unit_roundoff
+from verify.gradients.arrays import Array, Floats, Joined, evaluate, flatten, unit_roundoff
 from verify.gradients.contract import Candidate, ContractError, Cotangent
 
-ROUNDINGS = 4.0
-"""Roundings allowed to each of the sums in `_rounding`: those of a stable algorithm are few, and of either
-sign."""
+ROUNDINGS = 8.0
+"""Roundings allowed to each of the norms in `_rounding`: those of a stable algorithm are few."""
 
 NODES = 12
 """Nodes of the first rule; the second has twice as many; half of that in formats of less than 40 bits.
 Over a quarter of the size of the point, 12 nodes give 1e-15 of the value for softmax, layer norm and gelu."""
-
-HALVINGS = 8
-"""A disagreement is followed into a piece of 2^-8 of its path."""
 
 
 class NoPath(Exception):
@@ -35,22 +31,22 @@ class NoPath(Exception):
 
 
 class Path(NamedTuple):
-    """The segment from the candidate's point to point + delta in one input, and a cotangent."""
+    """The segment from the candidate's point to point + delta, in the inputs that are joined, under dy."""
 
     candidate: Candidate
+    inputs: Joined
     dy: Cotangent
-    position: int
     delta: Floats
 
     def at(self, t: float) -> tuple[Array, ...]:
-        """The inputs at the parameter t of [0, 1], rounded to their format."""
-        points = list(self.candidate.points)
-        x = points[self.position]
-        points[self.position] = np.asarray(x.astype(np.float64) + t * self.delta, dtype=x.dtype)
-        return tuple(points)
+        """The inputs at the parameter t of [0, 1], rounded to their formats."""
+        moved = self.inputs.split(self.inputs.vector + t * self.delta)
+        return tuple(
+            np.asarray(x, dtype=point.dtype) for x, point in zip(moved, self.candidate.points, strict=True)
+        )
 
-    def gradients(self, t: float) -> list[Floats]:
-        """The claimed gradients there, for all inputs that have one.
+    def gradients(self, t: float) -> tuple[Floats, Floats]:
+        """The claimed gradients there: of the joined inputs, and of all that have one.
 
         Raises:
             NoPath: vjp raises, or is not finite.
@@ -59,9 +55,10 @@ class Path(NamedTuple):
             claims = self.candidate.gradients(self.dy, self.at(t))
         except ContractError as error:
             raise NoPath(f"{error} along the path") from error
-        if not all(np.isfinite(g).all() for g in claims):
+        everything = flatten(claims)
+        if not np.isfinite(everything).all():
             raise NoPath("the gradient is not finite along the path")
-        return [np.asarray(g, np.float64) for g in claims]
+        return self.inputs.take(self.candidate.positions, claims), everything
 
     def value(self, t: float) -> Floats:
         """The terms of `sum(dy * f)` there.
@@ -85,7 +82,6 @@ class Integral(NamedTuple):
     """Over a piece of a path: the integral of the claimed gradient, and the change of f.
 
     A right gradient makes them equal, up to `truncation`, the disagreement of two rules, and `rounding`.
-    `size` is the integral of `sum |gradient * delta|`.
     """
 
     start: float
@@ -94,7 +90,6 @@ class Integral(NamedTuple):
     change: float
     truncation: float
     rounding: float
-    size: float
 
     @property
     def bar(self) -> float:
@@ -105,11 +100,12 @@ class Integral(NamedTuple):
         return abs(self.claimed - self.change)
 
 
-def exact_delta(x: Array, wanted: Floats) -> Floats:
-    """The difference between x + wanted, rounded to the format of x, and x: what a path really spans."""
-    wide = x.astype(np.float64)
+def exact_delta(candidate: Candidate, inputs: Joined, wanted: Floats) -> Floats:
+    """The difference between x + wanted, rounded to the formats of the inputs, and x: what a path spans."""
     with np.errstate(over="ignore"):
-        return np.asarray((wide + wanted).astype(x.dtype).astype(np.float64) - wide)
+        moved = inputs.split(inputs.vector + wanted)
+        ends = [np.asarray(moved[p], candidate.points[p].dtype) for p in inputs.positions]
+    return flatten(ends) - inputs.vector
 
 
 def integrate(path: Path, breakpoints: Sequence[float] = ()) -> list[Integral]:
@@ -120,19 +116,6 @@ def integrate(path: Path, breakpoints: Sequence[float] = ()) -> list[Integral]:
     """
     ends = [0.0, *sorted({t for t in map(float, breakpoints) if 0 < t < 1}), 1.0]
     return [_piece(path, start, end) for start, end in pairwise(ends)]
-
-
-def narrowed(path: Path, piece: Integral) -> Integral:
-    """The part of a piece in which it disagrees most: there the claim is wrong, or f is not smooth.
-
-    Raises:
-        NoPath: the function is not defined along the path.
-    """
-    for _ in range(HALVINGS):
-        middle = (piece.start + piece.end) / 2
-        halves = _piece(path, piece.start, middle), _piece(path, middle, piece.end)
-        piece = max(halves, key=lambda half: half.error)
-    return piece
 
 
 @cache
@@ -153,55 +136,40 @@ def _rule(count: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def _piece(path: Path, start: float, end: float) -> Integral:
-    order = path.candidate.positions.index(path.position)
     count = NODES if unit_roundoff(path.candidate.dtype) < 2.0**-40 else NODES // 2
     sums, delta = [], path.delta * (end - start)
     for n in (count, 2 * count):
         nodes, weights = _rule(n)
         claims = [path.gradients(start + t * (end - start)) for t in nodes]
-        terms = np.array([w * delta * g[order] for w, g in zip(weights, claims, strict=True)])
+        terms = delta * np.array([g for g, _ in claims]) * np.array(weights)[:, None]
         sums.append(math.fsum(terms.ravel()))
     before, after = path.value(start), path.value(end)
-    size = float(abs(terms).sum())
     return Integral(
         start,
         end,
         claimed=sums[1],
         change=math.fsum(after) - math.fsum(before),
         truncation=abs(sums[1] - sums[0]),
-        rounding=_rounding(path, start, end, claims, before, after, size),
-        size=size,
+        rounding=_rounding(path, claims, terms, before, after),
     )
 
 
 def _rounding(
-    path: Path,
-    start: float,
-    end: float,
-    claims: Sequence[Sequence[Floats]],
-    before: Floats,
-    after: Floats,
-    size: float,
+    path: Path, claims: Sequence[tuple[Floats, Floats]], terms: Floats, before: Floats, after: Floats
 ) -> float:
     """What the roundings of stable algorithms, u for each number, do to either side.
 
     A stable algorithm returns the exact result for inputs z (1 + few u), times 1 + few u. The values of f
-    at the ends: u sum |dy f|, and through the inputs u sum |g z|. The integral: u sum |g delta| for the
-    results, and for the inputs, of which the nodes too are rounded, u sum |dg/dt z|: an element z_j off by
-    u z_j changes `sum_k H_jk delta_k = dg_j / dt` times as much. The differences of neighbouring nodes stand
-    for dg/dt.
+    at the ends: u |dy f|, and through the inputs u |g z|. The integral: u |g delta| for the results, and
+    for the inputs, of which the nodes too are rounded, u |dg/dt z|: an element z_j off by u z_j changes
+    `sum_k H_jk delta_k = dg_j / dt` times as much; the differences of neighbouring nodes stand for dg/dt.
+    Roundings are independent and of either sign: these are Euclidean norms.
     """
-    u = unit_roundoff(path.candidate.dtype)
-    sizes = [
-        abs(path.candidate.points[p].astype(np.float64)) + (abs(path.delta) if p == path.position else 0)
-        for p in path.candidate.positions
-    ]
-    ends = sum(
-        float(((abs(first) + abs(last)) * size_).sum())
-        for first, last, size_ in zip(claims[0], claims[-1], sizes, strict=True)
-    )
-    order = path.candidate.positions.index(path.position)
-    inputs = sum(float((abs(b[order] - a[order]) * sizes[order]).sum()) for a, b in pairwise(claims))
-    outputs = float(abs(before).sum() + abs(after).sum())
-    smallest = float(np.finfo(path.candidate.dtype).smallest_subnormal)
-    return ROUNDINGS * (u * (outputs + ends + size + inputs) + smallest * len(before))
+    candidate, along = path.candidate, np.array([g for g, _ in claims])
+    moved = abs(path.inputs.vector) + abs(path.delta)
+    everything = abs(flatten([candidate.points[p] for p in candidate.positions]))
+    through_inputs = [g * everything for g in (claims[0][1], claims[-1][1])]
+    nodes = np.diff(along, axis=0) * moved
+    norm = sum(math.sqrt(float(np.vdot(a, a))) for a in (before, after, *through_inputs, terms, nodes))
+    smallest = float(np.finfo(candidate.dtype).smallest_subnormal)
+    return ROUNDINGS * (unit_roundoff(candidate.dtype) * norm + smallest * len(before))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from verify.gradients.arrays import Bools, is_floating, unit_roundoff
+from verify.gradients.arrays import Bools, is_floating, sufficient
 from verify.gradients.contract import Candidate, Cotangent
 from verify.gradients.diagnosis import Context, diagnose
 from verify.gradients.directional import Agreement
@@ -100,7 +100,7 @@ def _verdict(
     directions: str,
 ) -> tuple[Verdict, str]:
     """The first of the sentences that applies."""
-    comparisons, sufficient = evidence.comparisons, math.sqrt(unit_roundoff(candidate.dtype))
+    comparisons, required = evidence.comparisons, sufficient(candidate.dtype)
     if evidence.nonlinear:
         return "fail", str(evidence.nonlinear)
     if any(c.failing.any() for c in comparisons):
@@ -119,10 +119,10 @@ def _verdict(
             return "inconclusive", f"kink at {count} {where}"
     if all(c.zero.all() for c in comparisons):
         return "inconclusive", "vacuous: every gradient is 0 here, within its error; choose another point"
-    if not resolution <= sufficient:
+    if not resolution <= required:
         return "inconclusive", (
             f"relative errors up to {resolution:.1e} could have passed; "
-            f"required: sqrt(u) = {sufficient:.1e}. "
+            f"required: 4 sqrt(u) = {required:.1e}. "
             + _noisiest(candidate, max(comparisons, key=lambda c: c.resolution))
         )
     for c in comparisons:

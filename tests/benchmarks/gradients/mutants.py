@@ -18,7 +18,7 @@ from tests.benchmarks.gradients.operators import (
     mlp_vjp,
 )
 from tests.gradient_examples import EXAMPLES, MISTAKES, Array, Vjp, softmax
-from verify.gradients.numerical import as_tuple, is_floating
+from verify.gradients.arrays import as_tuple, is_floating
 
 Change = Callable[[Array], Array]
 

@@ -14,7 +14,7 @@ import numpy as np
 from tests.benchmarks.gradients.operators import Inputs
 from tests.gradient_examples import Array, Vjp
 from verify import gradcheck
-from verify.gradients.numerical import as_tuple, is_floating
+from verify.gradients.arrays import as_tuple, is_floating
 from verify.gradients.report import Verdict
 
 try:

@@ -28,8 +28,8 @@ from tests.benchmarks.gradients.operators import OPERATORS, Inputs, Operator
 from tests.benchmarks.gradients.peers import REFNET, Checker, checkers, missing
 from tests.gradient_examples import Array, Vjp
 from verify import gradcheck
-from verify.gradients.numerical import as_tuple
-from verify.gradients.report import GradcheckReport, Verdict
+from verify.gradients.arrays import as_tuple
+from verify.gradients.report import GradcheckReport, Subject, Verdict
 
 SCALES = (1e-3, 1.0, 1e3)
 """Of the inputs of right vjps; mutants are made at 1."""
@@ -167,7 +167,8 @@ def cases_of(
         if name == REFNET.name:
             report = gradcheck(operator.f, operator.vjp, inputs, seed=number)
         else:
-            report = GradcheckReport(check(operator.f, operator.vjp, inputs, number), "", number)
+            verdict = check(operator.f, operator.vjp, inputs, number)
+            report = GradcheckReport(verdict, "", Subject(operator.name, name, number))
         yield Case(
             name, operator.name, dtype, scale, number, report.verdict, report.reason, report.resolution
         )
