@@ -20,7 +20,7 @@ from refnet import OPS
 from specs import SPECS, Domain
 from tests.gradient_examples import EXAMPLES, MISTAKES, softmax, softmax_vjp
 from verify.arithmetic.formats import FLOAT32, FLOAT64, Format
-from verify.gradients import GradcheckReport, assert_gradients, gradcheck
+from verify.gradients import GradcheckReport, Kinks, assert_gradients, gradcheck
 from verify.gradients.diagnosis import explain_shape
 from verify.gradients.directions import random_cotangent
 from verify.laws.examples import REGIMES, Shape, make_example
@@ -153,7 +153,7 @@ def test_no_error_above_the_resolution_passes(name: str, order: int) -> None:
         return vjp
 
     resolution = gradcheck(*_problem(name, OPS[name].vjp)).resolution
-    assert resolution <= math.sqrt(2.0**-53)
+    assert resolution <= 4 * math.sqrt(2.0**-53)
     verdicts = {10.0**-k: gradcheck(*_problem(name, planted(10.0**-k))).verdict for k in range(2, 13)}
     missed = [error for error, verdict in verdicts.items() if verdict == "pass" and error > resolution]
     assert not missed, (resolution, verdicts)
@@ -476,7 +476,7 @@ def test_the_limit_of_the_resolution_is_the_one_that_is_written_down() -> None:
         assert text is not None
         assert "x + 1e-10 sin(3e9 x)" in " ".join(text.split())
     x = np.array([0.3, 0.7, 1.5])
-    for size, verdict in ((1e-10, "pass"), (1e-9, "inconclusive"), (1e-5, "fail")):
+    for size, verdict in ((1e-10, "pass"), (1e-8, "inconclusive"), (1e-5, "fail")):
         report = gradcheck(lambda x, e=size: x + e * np.sin(0.3 / e * x), lambda dy, x: dy * 1.0, [x])
         assert report.verdict == verdict, report
 
@@ -578,3 +578,180 @@ def test_the_derivatives_of_scikit_learn_pass_and_those_of_another_fail(name: st
     assert gradcheck(f, vjp, [X]).verdict == "pass"
     other = "tanh" if name != "tanh" else "logistic"
     assert gradcheck(f, lambda dy, x: vjp(dy, x, other), [X]).verdict == "fail"
+
+
+# --------------------------------------------------------------------- what the caller knows: kinks, settings
+
+
+def _leaky(x: Array) -> Array:
+    return np.asarray(np.where(x > 0, x, 0.1 * x))
+
+
+def _leaky_vjp(at_kink: float) -> Function:
+    return lambda dy, x: dy * np.where(x > 0, 1.0, np.where(x < 0, 0.1, at_kink))
+
+
+@pytest.mark.parametrize(
+    ("convention", "right", "wrong"),
+    [("left", 0.1, 1.0), ("right", 1.0, 0.1), ("middle", 0.55, 0.5), ("between", 0.7, 1.1)],
+)
+def test_the_convention_at_a_kink_is_tested_exactly(convention: Any, right: float, wrong: float) -> None:
+    x = np.array([0.0, 1.0, -1.0, 2.0])
+    kinks = Kinks(branches=lambda x: x > 0, convention=convention)
+    assert gradcheck(_leaky, _leaky_vjp(right), [x], kinks=kinks).verdict == "pass"
+    assert gradcheck(_leaky, _leaky_vjp(wrong), [x], kinks=kinks).verdict == "fail"
+
+
+def test_kinks_may_be_left_unjudged() -> None:
+    x = np.array([0.0, 1.0, -1.0])
+    report = gradcheck(_leaky, _leaky_vjp(7.0), [x], kinks=Kinks(convention="any"))
+    assert (report.verdict, report.unresolved) == ("pass", 1), report
+    assert "Kinks(convention='any')" in gradcheck(_leaky, _leaky_vjp(7.0), [x]).reason
+
+
+Z = np.array([0.122360474, -0.00224074529, 2.45804184, -0.182283372, 0.930705911, 0.319244993])
+
+
+def _weak_kinks(b: Array) -> Array:
+    """Six kinks, the nearest 0.002 from b = 0.5, each of 1 % of the slope."""
+    return np.asarray(np.logaddexp(0, 0.01 * np.maximum(Z + b - 0.5, 0)).sum() + (b - 0.5)[0])
+
+
+def _weak_kinks_vjp(dy: Array, b: Array) -> Array:
+    t = 0.01 * np.maximum(Z + b - 0.5, 0)
+    return np.asarray(dy * ((0.01 / (1 + np.exp(-t)) * (Z + b > 0.5)).sum() + 1) * np.ones_like(b))
+
+
+def test_declared_branches_keep_the_steps_on_one_side_of_a_kink() -> None:
+    """With complex steps and paths out of the way."""
+    b = np.array([0.5])
+    f, vjp = _only_real(_weak_kinks), _only_near(_weak_kinks_vjp, b)
+    kinks = Kinks(branches=lambda b: Z + b > 0.5)
+    assert gradcheck(f, vjp, [b]).verdict == "inconclusive"
+    known = gradcheck(f, vjp, [b], kinks=kinks)
+    assert known.verdict == "pass", known
+    assert known.resolution < 1e-8
+    assert gradcheck(f, lambda dy, b: vjp(dy, b) * (1 + 1e-7), [b], kinks=kinks).verdict == "fail"
+
+
+def _tied(rule: str) -> Function:
+    def vjp(dy: Array, x: Array) -> Array:
+        largest = x == x.max(axis=1, keepdims=True)
+        count = largest.sum(axis=1, keepdims=True)
+        weights = {"all": largest, "split": largest / count, "first": np.eye(x.shape[1])[x.argmax(axis=1)]}
+        return np.asarray(dy[:, None] * weights.get(rule, largest / count / np.where(count > 1, 2, 1)))
+
+    return vjp
+
+
+@pytest.mark.parametrize("rule", ["split", "first", "all", "half"])
+def test_tied_elements_share_one_gradient(rule: str) -> None:
+    x = np.array([[1.0, 3.0, 3.0, 0.5], [2.0, 1.0, 0.5, -1.0]])
+    for seed in range(3):
+        report = gradcheck(lambda x: x.max(axis=1), _tied(rule), [x], seed=seed)
+        assert report.verdict == ("pass" if rule in ("split", "first") else "fail"), report
+        assert report.diagnosis == (("every tied element gets the whole gradient",) if rule == "all" else ())
+
+
+def test_settings_go_to_both_functions_and_an_operator_is_such_a_pair() -> None:
+    assert_gradients(OPS["softmax"], OPS["softmax"].vjp, [X], settings={"axis": 0})
+    report = gradcheck(
+        OPS["softmax"], lambda dy, x, axis: OPS["softmax"].vjp(dy, x), [X], settings={"axis": 0}
+    )
+    assert report.verdict == "fail"
+
+
+def test_only_the_differentiable_inputs_have_a_gradient() -> None:
+    mse = OPS["mse"]
+    assert_gradients(mse, mse.vjp, [X, X + 0.5], differentiable=[0])
+    assert "one for each of input 0, input 1" in gradcheck(mse, mse.vjp, [X, X + 0.5]).reason
+    with pytest.raises(ValueError, match=r"differentiable is \(1,\); required: .* some of \(0,\)"):
+        gradcheck(np.square, _square_vjp, [X, np.arange(3)], differentiable=[1])
+
+
+def test_a_convention_that_is_none_is_refused() -> None:
+    convention: Any = "up"
+    with pytest.raises(ValueError, match="convention is 'up'; required: one of"):
+        Kinks(convention=convention)
+
+
+# ------------------------------------------------------------------------------------ mistakes by their form
+
+
+def _per_row(x: Array) -> Array:
+    return np.asarray(x / np.sqrt((x * x).mean(axis=1, keepdims=True)))
+
+
+FORMS: dict[str, tuple[Function, Function, Sequence[npt.ArrayLike], str]] = {
+    "the slope of tanh": (np.tanh, lambda dy, x: dy * 1.0, [X], "the factor 1 - output^2 is missing"),
+    "the input once more": (np.square, lambda dy, x: dy * 2 * x * x, [X], "a factor input 0 (x) too many"),
+    "the input forgotten": (
+        lambda x: x * x / 2,
+        lambda dy, x: dy * 1.0,
+        [X],
+        "the factor input 0 (x) is missing",
+    ),
+    "kernel not flipped": (
+        lambda w: np.stack([(w * X[:2, :2]).sum(), (w * X[:, 1:]).sum()]),
+        lambda dy, w: (dy[0] * X[:2, :2] + dy[1] * X[:, 1:])[::-1, ::-1].copy(),
+        [np.array([[0.5, 1.0], [-1.0, 2.0]])],
+        "reversed along axes (0, 1)",
+    ),
+    "the axes of attention": (
+        lambda x: x**3,
+        lambda dy, x: (dy * 3 * x * x).transpose(0, 2, 1).copy(),
+        [np.arange(1.0, 9.0).reshape(2, 2, 2)],
+        "transposed: axes in the order (0, 2, 1)",
+    ),
+    "no scale": (
+        lambda x: x * x / math.sqrt(x.size),
+        lambda dy, x: dy * 2 * x,
+        [X],
+        "constant factor sqrt(6) (N)",
+    ),
+    "n - 1": (
+        lambda x: np.asarray(((x - x.mean()) ** 2).sum() / (x.size - 1)),
+        lambda dy, x: dy * 2 * (x - x.mean()) / x.size,
+        [X],
+        "divided by n where n - 1 is due",
+    ),
+    "a mean": (
+        lambda x: np.asarray(x.sum()),
+        lambda dy, x: np.full_like(x, dy / 6),
+        [X],
+        "a mean where a sum",
+    ),
+    "overwritten": (
+        lambda x, ids: x[ids],
+        lambda dy, x, ids: _assigned(dy, x, ids),
+        [np.arange(1.0, 9.0).reshape(4, 2), np.array([0, 2, 2, 3])],
+        "only rows that input 1 (ids) names more than once",
+    ),
+    "borders": (
+        lambda x: x[:, 1:] * x[:, :-1],
+        lambda dy, x: np.pad(dy, ((0, 0), (1, 0))) * np.roll(x, 1, 1) + np.pad(dy, ((0, 0), (0, 1))) * x,
+        [np.array([[1.0, 1.0, 1.0, 1.0, 2.0, 3.0], [2.0, 2.0, 2.0, 2.0, 2.0, 1.0]])],
+        "only at",
+    ),
+    "no projection": (
+        _per_row,
+        lambda dy, x: dy / np.sqrt((x * x).mean(axis=1, keepdims=True)),
+        [X],
+        "missing term: input 0 (x) times what is the same along axis 1",
+    ),
+}
+
+
+def _assigned(dy: Array, x: Array, ids: Array) -> Array:
+    dx = np.zeros_like(x)
+    dx[ids] = dy
+    return dx
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_the_form_of_a_mistake_is_named(name: str) -> None:
+    f, vjp, inputs, named = FORMS[name]
+    for seed in range(3):
+        report = gradcheck(f, vjp, inputs, seed=seed)
+        assert report.verdict == "fail", report
+        assert named in " ".join(report.diagnosis), report

@@ -13,12 +13,34 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from verify.conformance import TargetError, UsageError, assert_conforms, check
-    from verify.gradients import GradcheckReport, assert_gradients, gradcheck
+    from verify.gradients import (
+        Chart,
+        GradcheckReport,
+        Kinks,
+        assert_gradients,
+        check_hessian_symmetry,
+        gradcheck,
+        hessian_vector_product,
+        symmetric,
+        through,
+        triangular,
+    )
     from verify.reports import Diagnosis, Outcome, Report, Verdict, Worst
 else:
     _HOMES = {
         "verify.conformance": ("TargetError", "UsageError", "assert_conforms", "check"),
-        "verify.gradients": ("GradcheckReport", "assert_gradients", "gradcheck"),
+        "verify.gradients": (
+            "Chart",
+            "GradcheckReport",
+            "Kinks",
+            "assert_gradients",
+            "check_hessian_symmetry",
+            "gradcheck",
+            "hessian_vector_product",
+            "symmetric",
+            "through",
+            "triangular",
+        ),
         "verify.reports": ("Diagnosis", "Outcome", "Report", "Verdict", "Worst"),
     }
 
@@ -34,8 +56,10 @@ else:
 
 
 __all__ = [
+    "Chart",
     "Diagnosis",
     "GradcheckReport",
+    "Kinks",
     "Outcome",
     "Report",
     "TargetError",
@@ -45,5 +69,10 @@ __all__ = [
     "assert_conforms",
     "assert_gradients",
     "check",
+    "check_hessian_symmetry",
     "gradcheck",
+    "hessian_vector_product",
+    "symmetric",
+    "through",
+    "triangular",
 ]

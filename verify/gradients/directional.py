@@ -6,13 +6,25 @@ wrong here, is left to the derivatives element by element.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from verify.gradients.arrays import Array, Floats, Function, Joined, flatten, join, sufficient, unit_roundoff
+from verify.gradients.arrays import (
+    Array,
+    Floats,
+    Function,
+    Joined,
+    evaluate,
+    flatten,
+    join,
+    sufficient,
+    unit_roundoff,
+)
 from verify.gradients.claims import neighbour
 from verify.gradients.complex_step import PROVED, ComplexUnsafe, complex_slope, prove_safe
 from verify.gradients.contract import Candidate, Cotangent
@@ -41,6 +53,9 @@ resolution of 1e-2."""
 RANGE = 2.0**-6
 """Elements of a gradient below this part of the largest get no more weight in a direction: what they
 change in the outputs cancels in the gradient, and its rounding errors would drown the others."""
+
+MARGIN = 8.0
+"""Bars by which an integral must be off to contradict f; within one it agrees."""
 
 REACH = (2.0**-3, 2.0**-6, 2.0**-9)
 """Lengths of a path relative to the size of the input, tried until f is defined all along it."""
@@ -274,6 +289,61 @@ def _longest_path(
             raise Undecided("the gradients do not integrate to the change of f along a path")
         return delta, bar
     raise Undecided(why)
+
+
+def disagreement(candidate: Candidate, rng: np.random.Generator, kinks: Kinks | None = None) -> str:
+    """How the gradient of some input contradicts f along two paths; empty if none does.
+
+    Each path goes where the gradient points, so that no terms cancel: in a float32 a factor of 1 + 1e-5 is
+    seen, which is below the noise of any difference. To contradict, the integral must be off by MARGIN bars
+    and SPREAD times what f changes by with the last bits of its inputs.
+    """
+    for output, y in enumerate(candidate.outputs):
+        for position in candidate.positions:
+            inputs = join(candidate.points, [position]) if candidate.points[position].size else None
+            if inputs is None or not y.size or not np.isfinite(inputs.vector).all():
+                continue
+            draw = _drawn(candidate, output, rng)
+            signs = np.sign(inputs.take(candidate.positions, draw.claims))
+            found = []
+            for _ in range(2):
+                direction = np.where(signs == 0, 1.0, signs) * abs(signed(rng, signs.shape, 52))
+                with contextlib.suppress(NoPath):
+                    found.append(_contradiction(candidate, inputs, draw.dy, direction, rng, kinks))
+            if len(found) == 2 and all(found):
+                return f"{candidate.label(position)}: {found[0]}; and so along a second path"
+    return ""
+
+
+def _contradiction(
+    candidate: Candidate,
+    inputs: Joined,
+    dy: Cotangent,
+    direction: Floats,
+    rng: np.random.Generator,
+    kinks: Kinks | None,
+) -> str:
+    """What is wrong along one path; empty if nothing is.
+
+    Raises:
+        NoPath: f or vjp is not defined along it.
+    """
+    size = np.maximum(abs(inputs.vector), float(abs(inputs.vector).mean()) or 1.0)
+    path = Path(candidate, inputs, dy, exact_delta(candidate, inputs, REACH[0] * size * direction))
+    pieces = integrate(path, _breakpoints(kinks, candidate, inputs, path.delta))
+    claimed, change = sum(p.claimed for p in pieces), sum(p.change for p in pieces)
+    noise = 0.0
+    for t in (0.0, 1.0):
+        value = float(path.value(t).sum())
+        for _ in STRETCHES:
+            beside = evaluate(candidate.f, tuple(neighbour(rng, x) for x in path.at(t)))
+            noise = max(noise, abs(float((flatten(dy) * flatten(beside)).sum()) - value))
+    bar = MARGIN * sum(p.bar for p in pieces) + SPREAD * noise
+    if abs(claimed - change) <= bar or not math.isfinite(bar):
+        return ""
+    return (
+        f"the gradient integrates to {claimed:.8g} along a path, f changes by {change:.8g} ± {bar:.1e} on it"
+    )
 
 
 def _breakpoints(

@@ -15,6 +15,7 @@ from verify.gradients.contract import Candidate, ContractError, Cotangent, requi
 from verify.gradients.directions import random_cotangent
 from verify.gradients.kinks import Kinks
 from verify.gradients.numerical import Estimates, numerical_vjps
+from verify.gradients.ties import require_ties
 
 WORK = 1 << 31
 """Numbers that f may take and return for the derivatives of one input: some seconds. Of an input of 10^5
@@ -78,7 +79,7 @@ class Evidence(NamedTuple):
     """The comparison of every differentiable input, and a broken law of all vjps."""
 
     comparisons: list[Comparison]
-    nonlinear: ContractError | None = None
+    broken_law: ContractError | None = None
 
 
 def compare(candidate: Candidate, wide: Sequence[Array], kinks: Kinks | None, seed: int) -> Evidence:
@@ -110,12 +111,15 @@ def compare(candidate: Candidate, wide: Sequence[Array], kinks: Kinks | None, se
         rounding_error(candidate, dy, claim, rng) for dy, claim in zip(cotangents, claims, strict=True)
     ]
     unseen = [np.where(e.reason == "kink", 0.0, e.error)[:2].sum(axis=0) for e in estimates]
-    nonlinear: ContractError | None = None
+    broken_law: ContractError | None = None
+    unjudged = kinks is not None and kinks.convention == "any"
     try:
         require_homogeneous(candidate, a, claims[0])
         require_additive(candidate, (a, b), claims, rounding, unseen, rng)
+        for position, estimate in () if unjudged else zip(candidate.positions, estimates, strict=True):
+            require_ties(candidate, wide, position, estimate.kinked, rng)
     except ContractError as broken:  # the numbers say more about it
-        nonlinear = broken
+        broken_law = broken
 
     natural = abs(dys) @ np.nan_to_num(abs(flatten(outputs)), posinf=0.0)
     comparisons = []
@@ -148,7 +152,7 @@ def compare(candidate: Candidate, wide: Sequence[Array], kinks: Kinks | None, se
                 cotangents,
             )
         )
-    return Evidence(comparisons, nonlinear)
+    return Evidence(comparisons, broken_law)
 
 
 def _examined(candidate: Candidate, position: int, rng: np.random.Generator) -> list[int] | None:
@@ -192,13 +196,13 @@ def _confirm(
     kinks: Kinks | None,
 ) -> tuple[Bools, Bools]:
     """Claims outside their bars: those that a second ladder finds wrong too, and those that stay in doubt."""
-    value, error, reason = estimate
+    value, error, reason, _ = estimate
     with np.errstate(all="ignore"):
         outside = np.isfinite(error) & ~(abs(claimed - value) <= error + own)
         suspects = np.flatnonzero(outside.any(axis=0))
         if not suspects.size:
             return outside, outside
-        again, bar, _ = numerical_vjps(
+        again, bar, _, _ = numerical_vjps(
             f, points, position, dys, stretch=1.5, elements=suspects.tolist(), kinks=kinks
         )
         # the interval of a kink counts once: it is the same for both

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from verify.gradients.arrays import Array
 
-Convention = Literal["between", "left", "right", "middle"]
+Convention = Literal["between", "left", "right", "middle", "any"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,9 @@ class Kinks:
     kink: `-x / dx` for relu. An integral along a path is split there, and exact again.
 
     `convention` says what a gradient is *at* a kink: the derivative to the left, to the right, the middle of
-    both, or any value between them. relu with relu'(0) = 0 is "left", abs with abs'(0) = 0 is "middle".
+    both, or a value between them. relu with relu'(0) = 0 is "left", abs with abs'(0) = 0 is "middle". Where
+    several kinks meet, as in a network of relus at the input 0, what each of them takes may add up to a
+    claim outside of the one-sided derivatives: "any" leaves kinks unjudged.
     """
 
     branches: Callable[..., object] | None = None
@@ -34,10 +36,8 @@ class Kinks:
     convention: Convention = "between"
 
     def __post_init__(self) -> None:
-        if self.convention not in ("between", "left", "right", "middle"):
-            raise ValueError(
-                f"convention is {self.convention!r}; required: 'between', 'left', 'right' or 'middle'"
-            )
+        if self.convention not in get_args(Convention):
+            raise ValueError(f"convention is {self.convention!r}; required: one of {get_args(Convention)}")
 
     def signature(self, inputs: Sequence[Array]) -> bytes:
         """The branches as bytes, to be compared; empty if there are none, or none is defined there."""

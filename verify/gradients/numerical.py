@@ -97,6 +97,8 @@ class Estimates(NamedTuple):
     value: Floats
     error: Floats
     reason: npt.NDArray[np.str_]
+    kinked: Array
+    """The elements and outputs, flat indices in two columns, that have a kink at the point."""
 
 
 def numerical_vjps(
@@ -124,12 +126,20 @@ def numerical_vjps(
     chosen = np.arange(x.size) if elements is None else np.asarray(elements, dtype=np.intp)
     ladder = stretch * 2.0 ** -exponents(np.finfo(x.dtype).nmant + 1)
     size = max(1, CHUNK // max(1, len(ladder) * max(centre.size, x.size)))
+    kinked = [np.empty((0, 2), dtype=np.intp)]
     for start in range(0, len(chosen), size):
         chunk = chosen[start : start + size]
         jacobian = _jacobian(samples, chunk, ladder, centre, dtype)
         value[:, chunk], error[:, chunk], code[:, chunk] = _contract(jacobian, dys, kinks)
+        rows, outputs = np.nonzero(jacobian.code == KINK)
+        kinked.append(np.stack([chunk[rows], outputs], axis=1))
     whole = (len(dys), *x.shape)
-    return Estimates(value.reshape(whole), error.reshape(whole), np.array(REASONS)[code].reshape(whole))
+    return Estimates(
+        value.reshape(whole),
+        error.reshape(whole),
+        np.array(REASONS)[code].reshape(whole),
+        np.concatenate(kinked),
+    )
 
 
 def _jacobian(
@@ -248,6 +258,8 @@ def _contract(jacobian: Derivative, dys: Floats, kinks: Kinks | None) -> tuple[F
             jumps = np.where(codes == KINK, jacobian.jump[:, used], 0)
             slopes, bars = slopes + side * jumps, bars - abs(jumps) / 2
             codes = np.where(codes == KINK, RESOLVED, codes)
+        elif kinks and kinks.convention == "any":
+            bars = np.where(codes == KINK, np.inf, bars)
         products = slopes * dy[used]
         code[row] = codes.max(axis=1, initial=RESOLVED)
         known = code[row] <= KINK

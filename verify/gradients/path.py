@@ -119,19 +119,23 @@ def integrate(path: Path, breakpoints: Sequence[float] = ()) -> list[Integral]:
 
 
 @cache
-def _rule(count: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Nodes and weights of Radau's rule on [0, 1], exact to the degree 2 count - 2.
+def _rule(count: int, *, with_start: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Nodes and weights on [0, 1]: Gauss and Legendre's rule, exact to the degree 2 count - 1, or Radau's.
 
-    One node is 0: a gradient that is wrong only there, at the start of a path, as that of a kink may be, is
-    in the sum. (Davis and Rabinowitz, Methods of Numerical Integration, 2nd edition, section 2.7.)
+    One node of Radau's is 0, and its degree is one less: a gradient that is wrong only at the start of a
+    path, as that of a kink may be, is in the sum. (Davis and Rabinowitz, Methods of Numerical Integration,
+    2nd edition, section 2.7.)
     """
-    before = np.zeros(count)
-    before[-1] = 1
-    whole = np.append(before, 1.0)
-    nodes = np.sort(legendre.legroots(whole))
-    nodes[0] = -1
-    nodes -= legendre.legval(nodes, whole) / legendre.legval(nodes, legendre.legder(whole))  # Newton's step
-    weights = (1 - nodes) / (count * legendre.legval(nodes, before)) ** 2
+    if not with_start:
+        nodes, weights = legendre.leggauss(count)
+    else:
+        before = np.zeros(count)
+        before[-1] = 1
+        whole = np.append(before, 1.0)
+        nodes = np.sort(legendre.legroots(whole))
+        nodes[0] = -1
+        nodes -= legendre.legval(nodes, whole) / legendre.legval(nodes, legendre.legder(whole))  # Newton
+        weights = (1 - nodes) / (count * legendre.legval(nodes, before)) ** 2
     return tuple(map(float, (nodes + 1) / 2)), tuple(map(float, weights / 2))
 
 
@@ -139,7 +143,7 @@ def _piece(path: Path, start: float, end: float) -> Integral:
     count = NODES if unit_roundoff(path.candidate.dtype) < 2.0**-40 else NODES // 2
     sums, delta = [], path.delta * (end - start)
     for n in (count, 2 * count):
-        nodes, weights = _rule(n)
+        nodes, weights = _rule(n, with_start=start == 0)  # the start of a later piece is a kink
         claims = [path.gradients(start + t * (end - start)) for t in nodes]
         terms = delta * np.array([g for g, _ in claims]) * np.array(weights)[:, None]
         sums.append(math.fsum(terms.ravel()))

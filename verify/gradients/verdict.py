@@ -38,10 +38,13 @@ def judge(candidate: Candidate, evidence: Evidence, about: Subject, directions: 
     if not elements:
         return GradcheckReport("inconclusive", "vacuous: no floating element to differentiate by", about)
     failing = [c.any(c.failing) for c in comparisons]
-    undecided = [c.any(~c.decided) & ~fails for c, fails in zip(comparisons, failing, strict=True)]
+    undecided = [
+        c.any(~c.decided & (c.reason != UNEXAMINED)) & ~fails
+        for c, fails in zip(comparisons, failing, strict=True)
+    ]
     resolution = max(c.resolution for c in comparisons)
     verdict, reason = _verdict(candidate, evidence, undecided, resolution, directions)
-    broken = evidence.nonlinear.diagnosis if evidence.nonlinear else ()
+    broken = evidence.broken_law.diagnosis if evidence.broken_law else ()
     top = sorted(
         (element for c in comparisons for element in _elements(candidate, c)),
         key=lambda element: element.ratio,
@@ -101,9 +104,14 @@ def _verdict(
 ) -> tuple[Verdict, str]:
     """The first of the sentences that applies."""
     comparisons, required = evidence.comparisons, sufficient(candidate.dtype)
-    if evidence.nonlinear:
-        return "fail", str(evidence.nonlinear)
+    if evidence.broken_law:
+        return "fail", str(evidence.broken_law)
     if any(c.failing.any() for c in comparisons):
+        if not any((c.failing & (c.reason != "kink")).any() for c in comparisons):
+            return "fail", (
+                "at kinks the gradient is wrong: it lies outside of the one-sided derivatives. (Several "
+                "kinks that meet may add up to that; Kinks(convention='any') leaves them unjudged)"
+            )
         return "fail", "the gradient is wrong, beyond the error bars of two independent ladders of steps"
     for c, unknown in zip(comparisons, undecided, strict=True):
         examined = np.count_nonzero(c.reason[0] != UNEXAMINED)
