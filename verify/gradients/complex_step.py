@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 
-from verify.gradients.arrays import Floats, Function, Joined, as_tuple, flatten
+from verify.gradients.arrays import Array, Floats, Function, Joined, as_tuple, flatten, join
+from verify.gradients.numerical import UNEXAMINED, Estimates
 
 STEP = 2.0**-100
 """The largest element of a step. Its square is 2^-47 of a last place: truncation is nothing."""
@@ -19,6 +21,11 @@ must agree with: shorter where a kink is near, longer where f changes by a few l
 
 PROVED = 2.0**-26
 """Half of the digits: what of a derivative a complex step may lose without being seen."""
+
+
+ROUNDINGS = 8.0
+"""Roundings of a complex step or of a claim, relative to the Euclidean norm of the terms of a sum: those of
+stable algorithms are independent and of either sign. It takes no more to be left to a closer look."""
 
 
 class ComplexUnsafe(Exception):
@@ -101,3 +108,36 @@ def _beside(f: Function, inputs: Joined, change: Floats, size: int) -> Floats:
     if outputs.size != size or not np.isfinite(outputs).all():
         raise ComplexUnsafe("f is not finite beside the point")
     return outputs
+
+
+def complex_vjps(
+    f: Function,
+    points: Sequence[Array],
+    position: int,
+    dys: Floats,
+    *,
+    stretch: float = 1.0,
+    elements: Sequence[int] | None = None,
+) -> Estimates:
+    """What `numerical_vjps` returns, by a complex step for every element; f must be proved to be safe.
+
+    The bar is a few roundings of the Euclidean norm of the terms of the sum. `stretch` multiplies the steps:
+    what they are does not matter, but the roundings are other ones.
+
+    Raises:
+        ComplexUnsafe: f does not take complex numbers.
+    """
+    inputs = join(points, [position])
+    shape = (len(dys), inputs.vector.size)
+    value, error = np.full(shape, np.nan), np.full(shape, np.inf)
+    for element in range(shape[1]) if elements is None else elements:
+        direction = np.zeros(shape[1])
+        direction[element] = stretch
+        terms = dys * complex_slope(f, inputs, direction, dys.shape[1]) / stretch
+        value[:, element] = terms.sum(axis=1)
+        error[:, element] = ROUNDINGS * 2.0**-53 * np.sqrt((terms * terms).sum(axis=1))
+    whole = (len(dys), *points[position].shape)
+    reason = np.where(np.isfinite(error), "", UNEXAMINED)
+    return Estimates(
+        value.reshape(whole), error.reshape(whole), reason.reshape(whole), np.empty((0, 2), dtype=np.intp)
+    )

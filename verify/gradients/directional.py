@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ from verify.gradients.arrays import (
     unit_roundoff,
 )
 from verify.gradients.claims import neighbour
-from verify.gradients.complex_step import PROVED, ComplexUnsafe, complex_slope, prove_safe
+from verify.gradients.complex_step import PROVED, ROUNDINGS, ComplexUnsafe, complex_slope, prove_safe
 from verify.gradients.contract import Candidate, Cotangent
 from verify.gradients.directions import missable, random_cotangent, signed
 from verify.gradients.kinks import Kinks
@@ -35,10 +35,6 @@ from verify.gradients.path import NoPath, Path, exact_delta, integrate
 DRAWS = (3, 6)
 """Independent cotangents of an output, and directions for them; the more if the fewer resolve too little."""
 
-ROUNDINGS = 8.0
-"""Roundings that a claim and a complex step may differ by, relative to the Euclidean norm of their terms:
-the roundings of stable algorithms are independent and of either sign. It takes no more to be left to a
-closer look."""
 
 STRETCHES = (1.25, 1.5, 0.75, 0.875)
 SPREAD = 6.0
@@ -63,6 +59,18 @@ REACH = (2.0**-3, 2.0**-6, 2.0**-9)
 
 class Undecided(Exception):
     """Directions do not tell; the message says why."""
+
+
+class Disagreement(Undecided):
+    """A witness disagrees by more than the roundings to be expected: a mistake, a kink, or more rounding."""
+
+    def __init__(self, witness: str) -> None:
+        super().__init__(f"the gradients disagree with {witness}")
+        self.witness = witness
+
+
+COMPLEX_STEPS = "complex steps"
+PATHS = "integrals along paths"
 
 
 class Agreement(NamedTuple):
@@ -117,12 +125,12 @@ def agreement(
                 worst = max(_by_complex_steps(candidate, inputs, group, rng) for group in groups)
             except ComplexUnsafe as reason:
                 raise Undecided(str(reason)) from reason
-            found = Agreement(missable(count, count) * worst, 2 * worst, "complex steps")
+            found = Agreement(missable(count, count) * worst, 2 * worst, COMPLEX_STEPS)
         else:
             ratio = missable(1, 1, count)
             enough = sufficient(candidate.dtype) / ratio
             worst = max(_by_paths(candidate, inputs, group, rng, kinks, enough) for group in groups)
-            found = Agreement(ratio * worst, 2 * worst, "integrals along paths")
+            found = Agreement(ratio * worst, 2 * worst, PATHS)
         if found.resolution <= sufficient(candidate.dtype):
             break
     return found
@@ -213,7 +221,7 @@ def _by_complex_steps(
             change = np.maximum(change, abs(beside / stretch - error))
         tolerance = tolerance + SPREAD * change
     if not (abs(error) <= tolerance).all():
-        raise Undecided("the gradients disagree with a complex step")
+        raise Disagreement(COMPLEX_STEPS)
     return float(tolerance.max())
 
 
@@ -286,44 +294,53 @@ def _longest_path(
             continue
         bar = sum(piece.bar for piece in pieces)
         if not abs(sum(piece.claimed - piece.change for piece in pieces)) <= bar:
-            raise Undecided("the gradients do not integrate to the change of f along a path")
+            raise Disagreement(PATHS)
         return delta, bar
     raise Undecided(why)
 
 
-def disagreement(candidate: Candidate, rng: np.random.Generator, kinks: Kinks | None = None) -> str:
+def contradiction(
+    candidate: Candidate, unseen: Mapping[int, float], rng: np.random.Generator, kinks: Kinks | None = None
+) -> str:
     """How the gradient of some input contradicts f along two paths; empty if none does.
+
+    `unseen` has, for each input, the error that the derivatives of all elements leave room for, relative to
+    the largest gradient. It is all that a path may find: where it finds more, the gradient is right at the
+    point, and f jumps somewhere along the path.
 
     Each path goes where the gradient points, so that no terms cancel: in a float32 a factor of 1 + 1e-5 is
     seen, which is below the noise of any difference. To contradict, the integral must be off by MARGIN bars
     and SPREAD times what f changes by with the last bits of its inputs.
     """
     for output, y in enumerate(candidate.outputs):
-        for position in candidate.positions:
-            inputs = join(candidate.points, [position]) if candidate.points[position].size else None
-            if inputs is None or not y.size or not np.isfinite(inputs.vector).all():
+        for position, room in unseen.items():
+            x = candidate.points[position]
+            if not (y.size and x.size and np.isfinite(x).all() and math.isfinite(room)):
                 continue
+            inputs = join(candidate.points, [position])
             draw = _drawn(candidate, output, rng)
-            signs = np.sign(inputs.take(candidate.positions, draw.claims))
+            claim = inputs.take(candidate.positions, draw.claims)
             found = []
             for _ in range(2):
-                direction = np.where(signs == 0, 1.0, signs) * abs(signed(rng, signs.shape, 52))
+                direction = np.where(claim < 0, -1.0, 1.0) * abs(signed(rng, claim.shape, 52))
                 with contextlib.suppress(NoPath):
-                    found.append(_contradiction(candidate, inputs, draw.dy, direction, rng, kinks))
+                    limit = room * float(abs(claim).max())
+                    found.append(_off(candidate, inputs, draw.dy, direction, limit, rng, kinks))
             if len(found) == 2 and all(found):
                 return f"{candidate.label(position)}: {found[0]}; and so along a second path"
     return ""
 
 
-def _contradiction(
+def _off(
     candidate: Candidate,
     inputs: Joined,
     dy: Cotangent,
     direction: Floats,
+    limit: float,
     rng: np.random.Generator,
     kinks: Kinks | None,
 ) -> str:
-    """What is wrong along one path; empty if nothing is.
+    """By how much the integral is off along one path; empty if it is not, or by more than the limit allows.
 
     Raises:
         NoPath: f or vjp is not defined along it.
@@ -339,10 +356,12 @@ def _contradiction(
             beside = evaluate(candidate.f, tuple(neighbour(rng, x) for x in path.at(t)))
             noise = max(noise, abs(float((flatten(dy) * flatten(beside)).sum()) - value))
     bar = MARGIN * sum(p.bar for p in pieces) + SPREAD * noise
-    if abs(claimed - change) <= bar or not math.isfinite(bar):
+    most = limit * float(abs(path.delta).sum()) + bar
+    if not bar < abs(claimed - change) <= most:
         return ""
     return (
-        f"the gradient integrates to {claimed:.8g} along a path, f changes by {change:.8g} ± {bar:.1e} on it"
+        f"the gradient integrates to {claimed:.12g} along a path, and f changes by {change:.12g} on it, "
+        f"± {bar:.1e}"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,7 @@ from verify.gradients.arrays import Array, Bools, Floats, Function, flatten
 from verify.gradients.claims import require_additive, require_homogeneous, rounding_error
 from verify.gradients.contract import Candidate, ContractError, Cotangent, require_deterministic
 from verify.gradients.directions import random_cotangent
-from verify.gradients.kinks import Kinks
-from verify.gradients.numerical import Estimates, numerical_vjps
+from verify.gradients.numerical import Estimates
 from verify.gradients.ties import require_ties
 
 WORK = 1 << 31
@@ -26,8 +25,6 @@ LEAST = 64
 
 EVALUATIONS = 45
 """Calls of f for the derivative of one element, about."""
-
-UNEXAMINED = "unexamined"
 
 
 class Comparison(NamedTuple):
@@ -82,8 +79,23 @@ class Evidence(NamedTuple):
     broken_law: ContractError | None = None
 
 
-def compare(candidate: Candidate, wide: Sequence[Array], kinks: Kinks | None, seed: int) -> Evidence:
-    """Compare all floating inputs; f is differentiated at `wide`, the candidate's point in any format.
+class Differentiate(Protocol):
+    """`numerical_vjps`, with what is known of kinks, or `complex_vjps`."""
+
+    def __call__(
+        self,
+        f: Function,
+        points: Sequence[Array],
+        position: int,
+        dys: Floats,
+        *,
+        stretch: float = 1.0,
+        elements: Sequence[int] | None = None,
+    ) -> Estimates: ...
+
+
+def compare(candidate: Candidate, wide: Sequence[Array], by: Differentiate, seed: int) -> Evidence:
+    """Compare all differentiable inputs; f is differentiated at `wide`, the candidate's point in any format.
 
     Raises:
         ContractError: f or vjp breaks its contract, in more than linearity.
@@ -101,7 +113,7 @@ def compare(candidate: Candidate, wide: Sequence[Array], kinks: Kinks | None, se
     dys = np.stack([flatten(dy) for dy in cotangents])
     chosen = [_examined(candidate, position, rng) for position in candidate.positions]
     estimates = [
-        numerical_vjps(candidate.f, wide, position, dys, kinks=kinks, elements=elements)
+        by(candidate.f, wide, position, dys, elements=elements)
         for position, elements in zip(candidate.positions, chosen, strict=True)
     ]
     numerical = [estimate.value[0] for estimate in estimates]
@@ -112,30 +124,26 @@ def compare(candidate: Candidate, wide: Sequence[Array], kinks: Kinks | None, se
     ]
     unseen = [np.where(e.reason == "kink", 0.0, e.error)[:2].sum(axis=0) for e in estimates]
     broken_law: ContractError | None = None
-    unjudged = kinks is not None and kinks.convention == "any"
     try:
         require_homogeneous(candidate, a, claims[0])
         require_additive(candidate, (a, b), claims, rounding, unseen, rng)
-        for position, estimate in () if unjudged else zip(candidate.positions, estimates, strict=True):
+        for position, estimate in zip(candidate.positions, estimates, strict=True):
             require_ties(candidate, wide, position, estimate.kinked, rng)
     except ContractError as broken:  # the numbers say more about it
         broken_law = broken
 
     natural = abs(dys) @ np.nan_to_num(abs(flatten(outputs)), posinf=0.0)
     comparisons = []
-    for order, (position, estimate, elements) in enumerate(
-        zip(candidate.positions, estimates, chosen, strict=True)
-    ):
+    for order, (position, estimate) in enumerate(zip(candidate.positions, estimates, strict=True)):
         claimed = np.stack([np.asarray(c[order], dtype=np.float64) for c in claims])
         scale, zero = _scale(points[position], estimate.value, estimate.error, natural)
         own = np.stack([r[order] for r in rounding])
-        failing, doubted = _confirm(candidate.f, wide, position, dys, claimed, estimate, own, kinks)
+        failing, doubted = _confirm(by, candidate.f, wide, position, dys, claimed, estimate, own)
         bar = estimate.error + own
         with np.errstate(all="ignore"):
             ratio = np.where(claimed == estimate.value, 0.0, abs(claimed - estimate.value) / bar)
         ratio = np.where(np.isfinite(claimed), ratio, np.inf)
         ratio = np.where(np.isfinite(estimate.error), ratio, 0.0)
-        reason = estimate.reason if elements is None else _only(estimate.reason, elements)
         comparisons.append(
             Comparison(
                 position,
@@ -143,7 +151,7 @@ def compare(candidate: Candidate, wide: Sequence[Array], kinks: Kinks | None, se
                 estimate.value,
                 bar,
                 ratio,
-                reason,
+                estimate.reason,
                 failing,
                 doubted,
                 scale,
@@ -163,13 +171,6 @@ def _examined(candidate: Candidate, position: int, rng: np.random.Generator) -> 
     return None if count >= size else sorted(rng.choice(size, count, replace=False).tolist())
 
 
-def _only(reason: npt.NDArray[np.str_], elements: Sequence[int]) -> npt.NDArray[np.str_]:
-    """The reasons of some elements; all others are unexamined."""
-    known = np.full(reason[0].size, True)
-    known[list(elements)] = False
-    return np.where(known.reshape(reason[0].shape), UNEXAMINED, reason)
-
-
 def _scale(x: Array, value: Floats, error: Floats, natural: Floats) -> tuple[Floats, Bools]:
     """What the errors of one input are relative to, for each cotangent: its largest gradient.
 
@@ -186,6 +187,7 @@ def _scale(x: Array, value: Floats, error: Floats, natural: Floats) -> tuple[Flo
 
 
 def _confirm(
+    by: Differentiate,
     f: Function,
     points: Sequence[Array],
     position: int,
@@ -193,18 +195,15 @@ def _confirm(
     claimed: Floats,
     estimate: Estimates,
     own: Floats,
-    kinks: Kinks | None,
 ) -> tuple[Bools, Bools]:
-    """Claims outside their bars: those that a second ladder finds wrong too, and those that stay in doubt."""
+    """Claims outside their bars: those that other steps find wrong too, and those that stay in doubt."""
     value, error, reason, _ = estimate
     with np.errstate(all="ignore"):
         outside = np.isfinite(error) & ~(abs(claimed - value) <= error + own)
         suspects = np.flatnonzero(outside.any(axis=0))
         if not suspects.size:
             return outside, outside
-        again, bar, _, _ = numerical_vjps(
-            f, points, position, dys, stretch=1.5, elements=suspects.tolist(), kinks=kinks
-        )
+        again, bar, _, _ = by(f, points, position, dys, stretch=1.5, elements=suspects.tolist())
         # the interval of a kink counts once: it is the same for both
         bars = np.where(reason == "kink", np.maximum(error, bar) + abs(error - bar), error + bar)
         margin = bars + abs(value - again)

@@ -23,11 +23,21 @@ from verify.gradients.arrays import (
     unit_roundoff,
 )
 from verify.gradients.claims import additivity, require_homogeneous
+from verify.gradients.complex_step import complex_vjps
 from verify.gradients.contract import Candidate, ContractError, DomainEdge
-from verify.gradients.directional import Agreement, Draw, Undecided, agreement, disagreement
+from verify.gradients.directional import (
+    COMPLEX_STEPS,
+    Agreement,
+    Disagreement,
+    Draw,
+    Undecided,
+    agreement,
+    contradiction,
+)
 from verify.gradients.directions import random_cotangent
 from verify.gradients.elementwise import compare
 from verify.gradients.kinks import Kinks
+from verify.gradients.numerical import numerical_vjps
 from verify.gradients.report import GradcheckReport, Subject
 from verify.gradients.samples import widened
 from verify.gradients.verdict import judge, passed
@@ -79,7 +89,7 @@ def gradcheck(
             resolution, or a check without content (no elements, or every gradient 0 at this point).
 
     Not seen is what is narrower than the finest step, which is 2^-30 of the scale of the input (2^-20 in
-    float32, 2^-7 in float16), and no higher than rounding noise may be: the sines in x + 1e-10 sin(3e9 x)
+    float32, 2^-7 in float16), and no higher than rounding noise may be: the sines in x + 1e-13 sin(3e12 x)
     count as noise, and its slope as 1 +- `resolution`, though it goes from 0.7 to 1.3.
 
     Args:
@@ -107,26 +117,17 @@ def gradcheck(
     about = Subject(_called(f), _called(vjp), int(seed))
     try:
         candidate = candidate.evaluated()
-        wide = widened(candidate.f, candidate.points, candidate.outputs)
+        about = replace(about, dtype=candidate.dtype.name)
         agreed = _along_directions(candidate, kinks, about.seed)
         if isinstance(agreed, Agreement):
             if agreed.resolution <= sufficient(candidate.dtype):
                 return passed(candidate, agreed, about)
-            agreed = f"errors up to {agreed.resolution:.1e} could have passed"
-        report = judge(candidate, compare(candidate, wide, kinks, about.seed), about, agreed)
-        if report.verdict == "inconclusive" and wide is not candidate.points:
-            wide = candidate.points
-            report = judge(candidate, compare(candidate, wide, kinks, about.seed), about, agreed)
-        if report.verdict != "fail" and wide is candidate.points and candidate.dtype != np.float64:
-            # in so few digits differences see little, and a path much more
-            wrong = disagreement(candidate, np.random.default_rng(about.seed), kinks)
-            if wrong:
-                report = replace(report, verdict="fail", reason=wrong)
+            agreed = Undecided(f"errors up to {agreed.resolution:.1e} could have passed")
+        return _by_elements(candidate, agreed, kinks, about)
     except DomainEdge as edge:
         return GradcheckReport("inconclusive", str(edge), about)
     except ContractError as broken:
         return GradcheckReport("fail", str(broken), about, diagnosis=broken.diagnosis)
-    return report
 
 
 def assert_gradients(
@@ -181,13 +182,13 @@ def _called(function: Function) -> str:
     return name if isinstance(name, str) else type(function).__name__
 
 
-def _along_directions(candidate: Candidate, kinks: Kinks | None, seed: int) -> Agreement | str:
+def _along_directions(candidate: Candidate, kinks: Kinks | None, seed: int) -> Agreement | Undecided:
     """The quick way to a pass, or why it does not lead to one."""
     if not any(candidate.points[position].size for position in candidate.positions):
-        return "there is nothing to compare"
+        return Undecided("there is nothing to compare")
     inputs = join(candidate.points, candidate.positions)
     if not np.isfinite(inputs.vector).all():
-        return "an input is not finite"
+        return Undecided("an input is not finite")
     rng = np.random.default_rng(seed)
     a, b = (tuple(random_cotangent(rng, y) for y in candidate.outputs) for _ in range(2))
     try:
@@ -196,10 +197,40 @@ def _along_directions(candidate: Candidate, kinks: Kinks | None, seed: int) -> A
         _, _, missing = additivity(candidate, (a, b), claims)
         size = inputs.largest(abs(flatten(claims[0])) + abs(flatten(claims[1])))
         if not (missing <= _additive(candidate) * size).all():
-            return "vjp(a + b) is not vjp(a) + vjp(b)"
+            return Undecided("vjp(a + b) is not vjp(a) + vjp(b)")
         return agreement(candidate, inputs, [Draw(a, claims[0]), Draw(b, claims[1])], rng, kinks)
-    except (ContractError, Undecided) as reason:  # the derivatives of all elements say more about it
-        return str(reason)
+    except Undecided as reason:
+        return reason
+    except ContractError as broken:  # the derivatives of all elements say more about it
+        return Undecided(str(broken))
+
+
+def _by_elements(
+    candidate: Candidate, why: Undecided, kinks: Kinks | None, about: Subject
+) -> GradcheckReport:
+    """The report on all elements; `why` directions did not decide."""
+    by = partial(numerical_vjps, kinks=kinks)
+    wide = widened(candidate.f, candidate.points, candidate.outputs)
+    evidence = compare(candidate, wide, by, about.seed)
+    report = judge(candidate, evidence, about, str(why), "differences of f")
+    if report.verdict == "inconclusive" and wide is not candidate.points:
+        wide = candidate.points
+        evidence = compare(candidate, wide, by, about.seed)
+        report = judge(candidate, evidence, about, str(why), "differences of f")
+    few_digits = wide is candidate.points and candidate.dtype != np.float64
+    if report.verdict != "pass" or not (few_digits or isinstance(why, Disagreement)):
+        return report  # where differences are too noisy, f is computed in fewer digits than a path counts on
+    # they leave room for errors that a path can see
+    unseen = {c.position: c.resolution for c in evidence.comparisons}
+    found = contradiction(candidate, unseen, np.random.default_rng(about.seed), kinks)
+    if not found:
+        return report
+    if isinstance(why, Disagreement) and why.witness == COMPLEX_STEPS:
+        evidence = compare(candidate, wide, complex_vjps, about.seed)
+        where = judge(candidate, evidence, about, str(why), "complex steps")
+        if where.verdict == "fail":
+            return replace(where, reason=found)
+    return replace(report, verdict="fail", reason=found)
 
 
 def _additive(candidate: Candidate) -> float:

@@ -26,6 +26,9 @@ from verify.gradients.kinks import Kinks
 from verify.gradients.ladder import EDGE, KINK, REASONS, RESOLVED, Codes, Derivative, differentiate, exponents
 from verify.gradients.samples import Sampler, sampler
 
+UNEXAMINED = "unexamined"
+"""The reason of elements that were left out."""
+
 CHUNK = 1 << 18
 """Samples that are analysed at once: a few megabytes for every intermediate array."""
 
@@ -98,7 +101,7 @@ class Estimates(NamedTuple):
     error: Floats
     reason: npt.NDArray[np.str_]
     kinked: Array
-    """The elements and outputs, flat indices in two columns, that have a kink at the point."""
+    """The elements and outputs, flat indices in two columns, that have a kink at the point to be judged."""
 
 
 def numerical_vjps(
@@ -131,14 +134,15 @@ def numerical_vjps(
         chunk = chosen[start : start + size]
         jacobian = _jacobian(samples, chunk, ladder, centre, dtype)
         value[:, chunk], error[:, chunk], code[:, chunk] = _contract(jacobian, dys, kinks)
-        rows, outputs = np.nonzero(jacobian.code == KINK)
-        kinked.append(np.stack([chunk[rows], outputs], axis=1))
+        if not (kinks and kinks.convention == "any"):
+            rows, outputs = np.nonzero(jacobian.code == KINK)
+            kinked.append(np.stack([chunk[rows], outputs], axis=1))
     whole = (len(dys), *x.shape)
+    reason = np.array(REASONS)[code]
+    if elements is not None:
+        reason[:, np.isin(np.arange(x.size), chosen, invert=True)] = UNEXAMINED
     return Estimates(
-        value.reshape(whole),
-        error.reshape(whole),
-        np.array(REASONS)[code].reshape(whole),
-        np.concatenate(kinked),
+        value.reshape(whole), error.reshape(whole), reason.reshape(whole), np.concatenate(kinked)
     )
 
 

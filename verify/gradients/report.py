@@ -10,11 +10,12 @@ Verdict = Literal["pass", "fail", "inconclusive"]
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What was checked, and the seed that draws the same cotangents and directions again."""
+    """What was checked, in which dtype (the least precise), and the seed of its cotangents and directions."""
 
     f: str
     vjp: str
     seed: int
+    dtype: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class GradcheckReport:
     cotangent: if the largest of them is e times the resolution, with a probability of at most 1/e + 2^-10
     for each of two cotangents (each magnitude has 2^9 values or more, evenly spaced): below 4e-6 for
     e = 1000. All this is said of f as its steps see it: what is narrower than the finest of them and no
-    higher than noise, such as the sines in x + 1e-10 sin(3e9 x), is smoothed away (see `gradcheck`).
+    higher than noise, such as the sines in x + 1e-13 sin(3e12 x), is smoothed away (see `gradcheck`).
 
     `failing` and `unresolved` count elements of inputs (an element that fails for several cotangents counts
     once) out of `elements`. `worst` is the element with the largest ratio, also in a pass that was found
@@ -86,8 +87,8 @@ class GradcheckReport:
         lines = [f"gradcheck of {f}: {self.verdict}: {self.reason}"]
         if self.elements:
             lines.append(
-                f"  {self.failing} of {self.elements} elements wrong, {self.unresolved} not decided, "
-                f"by {self.method}"
+                f"  {self.failing} of {self.elements} elements wrong, {self.unresolved} not decided; "
+                f"{self.subject.dtype}, by {self.method}"
             )
             lines.append(f"  {self._power()}")
         lines += [f"  looks like: {d}" for d in self.diagnosis]

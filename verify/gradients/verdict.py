@@ -12,7 +12,8 @@ from verify.gradients.contract import Candidate, Cotangent
 from verify.gradients.diagnosis import Context, diagnose
 from verify.gradients.directional import Agreement
 from verify.gradients.directions import MISS_PROBABILITY
-from verify.gradients.elementwise import UNEXAMINED, Comparison, Evidence
+from verify.gradients.elementwise import Comparison, Evidence
+from verify.gradients.numerical import UNEXAMINED
 from verify.gradients.report import Element, GradcheckReport, Subject, Verdict
 
 TOP = 5
@@ -31,7 +32,9 @@ def passed(candidate: Candidate, agreed: Agreement, about: Subject) -> Gradcheck
     )
 
 
-def judge(candidate: Candidate, evidence: Evidence, about: Subject, directions: str) -> GradcheckReport:
+def judge(
+    candidate: Candidate, evidence: Evidence, about: Subject, directions: str, method: str
+) -> GradcheckReport:
     """The report on a comparison; `directions` says why those did not decide."""
     comparisons = evidence.comparisons
     elements = sum(c.claimed[0].size for c in comparisons)
@@ -54,7 +57,7 @@ def judge(candidate: Candidate, evidence: Evidence, about: Subject, directions: 
         verdict,
         reason,
         about,
-        method="differences of f, element by element",
+        method=f"{method}, element by element",
         resolution=resolution,
         single=resolution,
         elements=elements,
@@ -112,7 +115,7 @@ def _verdict(
                 "at kinks the gradient is wrong: it lies outside of the one-sided derivatives. (Several "
                 "kinks that meet may add up to that; Kinks(convention='any') leaves them unjudged)"
             )
-        return "fail", "the gradient is wrong, beyond the error bars of two independent ladders of steps"
+        return "fail", "the gradient is wrong, beyond the error bars of two ladders of steps"
     for c, unknown in zip(comparisons, undecided, strict=True):
         examined = np.count_nonzero(c.reason[0] != UNEXAMINED)
         where = f"of {examined} elements of {candidate.label(c.position)}"
