@@ -139,3 +139,21 @@ def test_its_sample_of_a_failure_is_what_the_command_prints(
     for line in blocks("text")[1].splitlines():
         if line.strip().startswith(names):
             assert without_figures(line) in printed, line
+
+
+def test_its_sample_of_a_wrong_gradient_is_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = (block for block in blocks("python") if "def layer_norm_vjp" in block)
+    exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+    printed = [without_figures(line) for line in capsys.readouterr().out.splitlines()]
+    wrong, right = (block for block in blocks("text") if block.startswith("gradcheck of layer_norm"))
+    for line in wrong.splitlines():
+        assert line.strip() == "..." or without_figures(line) in printed, line
+    assert "missing sum or mean: the error is the same along axis 1" in wrong
+
+    forgotten = "dx = (dz - y *"
+    assert forgotten in block
+    mended = block.replace(forgotten, "dx = (dz - dz.mean(axis=1, keepdims=True) - y *")
+    exec(compile(mended, "README.md", "exec"), {"__name__": "readme"})
+    assert [without_figures(line) for line in right.splitlines()] == [
+        without_figures(line) for line in capsys.readouterr().out.splitlines()
+    ]
