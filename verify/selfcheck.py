@@ -146,7 +146,7 @@ def numerical(spec: Spec, fmt: Format, cases: int, seed: int) -> Iterator[Findin
             moving,
             seed=seed,
         )
-        measure = None if report.worst is None else Measure(report.worst.ratio, report.resolution)
+        measure = Measure(report.ratio, report.resolution) if report.elements else None
         yield Finding("numerical", number, Verdict(report.verdict), _unless_passed(report), measure)
 
 

@@ -24,6 +24,7 @@ from verify.gradients.draws import (
     STRETCHES,
     Disagreement,
     Draw,
+    Tolerance,
     Undecided,
     drawn,
 )
@@ -45,10 +46,12 @@ change in the outputs cancels in the gradient, and its rounding errors would dro
 
 class Agreement(NamedTuple):
     """All directions agree with f: errors above `resolution`, relative to the largest gradient of their
-    input, are missed with a probability of 1e-9; in a single element, none above `single`."""
+    input, are missed with a probability of 1e-9; in a single element, none above `single`. `needed` is the
+    largest difference seen, in tolerances."""
 
     resolution: float
     single: float
+    needed: float
     witness: str
 
 
@@ -83,19 +86,19 @@ def agreement(
         if safe is None:
             _require_gradients(candidate, groups)
             safe = _is_safe(candidate, inputs, groups, rng)
-        if safe:
-            try:
-                worst = max(_by_complex_steps(candidate, inputs, group, rng) for group in groups)
-            except ComplexUnsafe as reason:
-                raise Undecided(str(reason)) from reason
-            found = Agreement(missable(count, count) * worst, 2 * worst, COMPLEX_STEPS)
-        else:
-            ratio = missable(1, 1, count)
-            enough = sufficient(candidate.dtype) / ratio
-            worst = max(
-                tolerance_along_paths(candidate, inputs, group, rng, kinks, enough) for group in groups
-            )
-            found = Agreement(ratio * worst, 2 * worst, PATHS)
+        try:
+            if safe:
+                seen = [_by_complex_steps(candidate, inputs, group, rng) for group in groups]
+                ratio, witness = missable(count, count), COMPLEX_STEPS
+            else:
+                ratio, witness = missable(1, 1, count), PATHS
+                enough = sufficient(candidate.dtype) / ratio
+                seen = [tolerance_along_paths(candidate, inputs, g, rng, kinks, enough) for g in groups]
+        except ComplexUnsafe as reason:
+            raise Undecided(str(reason)) from reason
+        worst = max(tolerance.value for tolerance in seen)
+        needed = max(tolerance.needed for tolerance in seen)
+        found = Agreement(ratio * worst, 2 * worst, needed, witness)
         if found.resolution <= sufficient(candidate.dtype):
             break
     return found
@@ -150,7 +153,7 @@ def _prove_alone(candidate: Candidate, position: int, dy: Floats, rng: np.random
 
 def _by_complex_steps(
     candidate: Candidate, inputs: Joined, group: Sequence[Draw], rng: np.random.Generator
-) -> float:
+) -> Tolerance:
     """The tolerance within which the claims agree with complex steps along graded directions.
 
     It is relative to the largest gradient: an element that is wrong by that much changes the sum by 1.
@@ -178,7 +181,7 @@ def _by_complex_steps(
         tolerance = tolerance + SPREAD * change
     if not (abs(error) <= tolerance).all():
         raise Disagreement(COMPLEX_STEPS)
-    return float(tolerance.max())
+    return Tolerance(float(tolerance.max()), float((abs(error) / tolerance).max()))
 
 
 def _differences(

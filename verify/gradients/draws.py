@@ -33,6 +33,14 @@ class Disagreement(Undecided):
         self.witness = witness
 
 
+class Tolerance(NamedTuple):
+    """Within what a witness agrees with a claim, relative to the largest gradient of its input, and how
+    much of that was needed: the largest error, in tolerances."""
+
+    value: float
+    needed: float
+
+
 class Draw(NamedTuple):
     """A random cotangent, and the gradients that vjp claims for it, one for every position."""
 

@@ -52,16 +52,19 @@ class GradcheckReport:
 
     Found along directions, that is said of the Jacobian: any error of it so large is missed with at most
     that probability (see `missable`), and an error of a single element with none if it is larger than
-    `single`. Found element by element it is certain of the gradients that were compared, and of a Jacobian
-    with one wrong element in a column. The errors of more elements can cancel in the sum with a random
-    cotangent: if the largest of them is e times the resolution, with a probability of at most 1/e + 2^-10
-    for each of two cotangents (each magnitude has 2^9 values or more, evenly spaced): below 4e-6 for
-    e = 1000. All this is said of f as its steps see it: what is narrower than the finest of them and no
-    higher than noise, such as the sines in x + 1e-13 sin(3e12 x), is smoothed away (see `gradcheck`).
+    `single`. A complex step is believed where real differences prove, along one direction, that f loses no
+    more than 2^-26 of its derivative to complex arithmetic.
 
-    `failing` and `unresolved` count elements of inputs (an element that fails for several cotangents counts
-    once) out of `elements`. `worst` is the element with the largest ratio, also in a pass that was found
-    element by element. `method` is the witness.
+    Found element by element it is certain of the gradients that were compared, and of a Jacobian with one
+    wrong element in a column. The errors of more elements can cancel in the sum with a random cotangent: if
+    the largest of them is e times the resolution, with a probability of at most 1/e + 2^-9 for each of two
+    cotangents (each magnitude has 2^9 values or more, evenly spaced): below 9e-6 for e = 1000. All this is
+    said of f as its steps see it: what is narrower than the finest of them and no higher than noise, such
+    as the sines in x + 1e-13 sin(3e12 x), is smoothed away (see `gradcheck`).
+
+    `ratio` is the largest error seen, in bars or tolerances. `failing` and `unresolved` count elements of
+    inputs (an element that fails for several cotangents counts once) out of `elements`. `worst` is the
+    element with the largest ratio, also in a pass that was found element by element. `method` is the witness.
     """
 
     verdict: Verdict
@@ -71,6 +74,7 @@ class GradcheckReport:
     resolution: float = float("inf")
     single: float = float("inf")
     miss_probability: float = 0.0
+    ratio: float = 0.0
     elements: int = 0
     failing: int = 0
     unresolved: int = 0

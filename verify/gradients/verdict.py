@@ -28,6 +28,7 @@ def passed(candidate: Candidate, agreed: Agreement, about: Subject) -> Gradcheck
         resolution=agreed.resolution,
         single=agreed.single,
         miss_probability=MISS_PROBABILITY,
+        ratio=agreed.needed,
         elements=sum(candidate.points[position].size for position in candidate.positions),
     )
 
@@ -60,6 +61,7 @@ def judge(
         method=f"{method}, element by element",
         resolution=resolution,
         single=resolution,
+        ratio=top[0].ratio if top else 0.0,
         elements=elements,
         failing=sum(int(fails.sum()) for fails in failing),
         unresolved=sum(int(unknown.sum()) for unknown in undecided),

@@ -12,7 +12,7 @@ from verify.gradients.arrays import Floats, Joined, evaluate, flatten, join
 from verify.gradients.claims import neighbour
 from verify.gradients.contract import Candidate, Cotangent
 from verify.gradients.directions import signed
-from verify.gradients.draws import PATHS, SPREAD, STRETCHES, Disagreement, Draw, Undecided, drawn
+from verify.gradients.draws import PATHS, SPREAD, STRETCHES, Disagreement, Draw, Tolerance, Undecided, drawn
 from verify.gradients.kinks import Kinks
 from verify.gradients.path import NoPath, Path, exact_delta, integrate
 
@@ -30,7 +30,7 @@ def tolerance_along_paths(
     rng: np.random.Generator,
     kinks: Kinks | None,
     enough: float,
-) -> float:
+) -> Tolerance:
     """The tolerance within which the claims, integrated along random paths, are the change of f.
 
     It is relative to the largest gradient of an input at the point. The second path takes every element to
@@ -43,25 +43,27 @@ def tolerance_along_paths(
     """
     sides = np.sign(signed(rng, (len(group), inputs.vector.size), 1))
     sides[1] = -sides[0]
-    worst = np.zeros(len(inputs.positions))
+    worst, needed = np.zeros(len(inputs.positions)), 0.0
     for draw, side in zip(group, sides, strict=True):
         direction = side * abs(signed(rng, side.shape, 52))
-        delta, bar = _longest_path(candidate, inputs, draw.dy, direction, kinks)
+        delta, bar, error = _longest_path(candidate, inputs, draw.dy, direction, kinks)
         largest = np.maximum.reduceat(abs(inputs.take(candidate.positions, draw.claims)), inputs.starts)
         seen = largest * np.minimum.reduceat(abs(delta), inputs.starts)
         with np.errstate(divide="ignore"):  # 0 where the step of an element is lost in its format
             worst = np.maximum(worst, bar / seen)
+        needed = max(needed, error / bar)
     if len(inputs.positions) > 1:
         for order in np.flatnonzero(worst > enough):
             alone = join(candidate.points, [inputs.positions[order]])
-            worst[order] = tolerance_along_paths(candidate, alone, group, rng, kinks, enough)
-    return float(worst.max())
+            worst[order], more = tolerance_along_paths(candidate, alone, group, rng, kinks, enough)
+            needed = max(needed, more)
+    return Tolerance(float(worst.max()), needed)
 
 
 def _longest_path(
     candidate: Candidate, inputs: Joined, dy: Cotangent, direction: Floats, kinks: Kinks | None
-) -> tuple[Floats, float]:
-    """The longest path on which f is defined, and the error bar of the integral, which it agrees with."""
+) -> tuple[Floats, float, float]:
+    """The longest path on which f is defined, the error bar of the integral, and its error, which is less."""
     size = abs(inputs.vector)
     mean = np.add.reduceat(size, inputs.starts) / np.add.reduceat(np.ones_like(size), inputs.starts)
     floor = np.repeat(np.where(mean > 0, mean / 4, 1.0), np.diff(np.append(inputs.starts, size.size)))
@@ -72,13 +74,14 @@ def _longest_path(
             pieces = integrate(
                 Path(candidate, inputs, dy, delta), _breakpoints(kinks, candidate, inputs, delta)
             )
-        except NoPath as error:
-            why = str(error)
+        except NoPath as reason:
+            why = str(reason)
             continue
         bar = sum(piece.bar for piece in pieces)
-        if not abs(sum(piece.claimed - piece.change for piece in pieces)) <= bar:
+        error = abs(sum(piece.claimed - piece.change for piece in pieces))
+        if not error <= bar:
             raise Disagreement(PATHS)
-        return delta, bar
+        return delta, bar, error
     raise Undecided(why)
 
 
