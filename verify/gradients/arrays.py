@@ -63,6 +63,24 @@ def evaluate(f: Function, inputs: Sequence[Array]) -> tuple[Array, ...]:
         return tuple(as_output(y) for y in as_tuple(f(*(x.copy() for x in inputs))))
 
 
+def attempted(f: Function, inputs: Sequence[Array]) -> tuple[Array, ...] | None:
+    """`evaluate`, or None where f is not defined: it raises whatever it is, be it SystemExit."""
+    try:
+        return evaluate(f, inputs)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return None
+
+
+def values_beside(f: Function, inputs: Sequence[Array], size: int) -> Floats:
+    """All outputs of f beside a point in one vector of `size`; NaN where f is not defined, or returns more
+    or less."""
+    outputs = attempted(f, inputs)
+    vector = np.empty(0) if outputs is None else flatten(outputs)
+    return vector if vector.size == size else np.full(size, np.nan)
+
+
 def as_output(y: object) -> Array:
     """One output of f as an array of its own.
 

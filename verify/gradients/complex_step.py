@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from verify.gradients.arrays import Array, Floats, Function, Joined, as_tuple, flatten, join
+from verify.gradients.arrays import Array, Floats, Function, Joined, as_tuple, join, values_beside
 from verify.gradients.numerical import UNEXAMINED, Estimates
 
 STEP = 2.0**-100
@@ -86,7 +86,9 @@ def _extrapolated(
     last disagreement, and twice the rounding errors of f."""
     differences = []
     for h in (step, step / 2, step / 4):
-        above, below = (_beside(f, inputs, sign * h * direction, dy.size) for sign in (1, -1))
+        above, below = (
+            values_beside(f, inputs.split(inputs.vector + sign * h * direction), dy.size) for sign in (1, -1)
+        )
         with np.errstate(all="ignore"):
             differences.append(float(dy @ (above - below)) / (2 * h))
     # the finest difference enters with 64 / 45, the others with less together
@@ -94,20 +96,6 @@ def _extrapolated(
     once = [(4 * fine - coarse) / 3 for coarse, fine in pairwise(differences)]
     twice = (16 * once[1] - once[0]) / 15
     return twice, abs(twice - once[1]) + 2 * noise
-
-
-def _beside(f: Function, inputs: Joined, change: Floats, size: int) -> Floats:
-    moved = inputs.split(inputs.vector + change)
-    try:
-        with np.errstate(all="ignore"):
-            outputs = flatten(as_tuple(f(*moved)))
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # whatever it is, be it SystemExit
-        raise ComplexUnsafe(f"f raises {type(error).__name__} beside the point") from error
-    if outputs.size != size or not np.isfinite(outputs).all():
-        raise ComplexUnsafe("f is not finite beside the point")
-    return outputs
 
 
 def complex_vjps(

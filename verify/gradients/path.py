@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.polynomial import legendre
 
-from verify.gradients.arrays import Array, Floats, Joined, evaluate, flatten, unit_roundoff
+from verify.gradients.arrays import Array, Floats, Joined, flatten, unit_roundoff, values_beside
 from verify.gradients.contract import Candidate, ContractError, Cotangent
 
 ROUNDINGS = 8.0
@@ -66,15 +66,10 @@ class Path(NamedTuple):
         Raises:
             NoPath: f raises, or is not finite.
         """
-        try:
-            outputs = flatten(evaluate(self.candidate.f, self.at(t)))
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # whatever it is, be it SystemExit
-            raise NoPath(f"f raises {type(error).__name__} along the path") from error
         dy = flatten(self.dy)
-        if outputs.shape != dy.shape or not np.isfinite(outputs).all():
-            raise NoPath("f is not finite along the path")
+        outputs = values_beside(self.candidate.f, self.at(t), dy.size)
+        if not np.isfinite(outputs).all():
+            raise NoPath("f is not defined along the path, or not finite")
         return dy * outputs
 
 

@@ -12,10 +12,12 @@ from verify.gradients.arrays import (
     Bools,
     Floats,
     Function,
+    attempted,
     evaluate,
     flatten,
     is_floating,
     unit_roundoff,
+    values_beside,
 )
 from verify.gradients.kinks import Kinks
 from verify.gradients.ladder import SHORTEST
@@ -39,15 +41,14 @@ def widened(f: Function, points: tuple[Array, ...], outputs: Sequence[Array]) ->
     narrow = [y for y in outputs if y.dtype != np.float64]
     if not narrow and all(x.dtype == np.float64 for x in points if is_floating(x)):
         return points
-    try:
-        values = evaluate(f, wide)
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # whatever it is: not for float64
-        return points
-    same = len(values) == len(outputs) and all(
-        v.dtype == np.float64 and v.shape == y.shape and _close(v, y, SAME * 2 * unit_roundoff(y.dtype))
-        for v, y in zip(values, outputs, strict=True)
+    values = attempted(f, wide)
+    same = (
+        values is not None
+        and len(values) == len(outputs)
+        and all(
+            v.dtype == np.float64 and v.shape == y.shape and _close(v, y, SAME * 2 * unit_roundoff(y.dtype))
+            for v, y in zip(values, outputs, strict=True)
+        )
     )
     return wide if same else points
 
@@ -108,14 +109,7 @@ class Sampler:
         return moved
 
     def _single(self, element: int, value: object) -> Floats:
-        size = sum(y.size for y in self.outputs)
-        try:
-            outputs = flatten(evaluate(self.f, self._moved(element, value)))
-        except KeyboardInterrupt:
-            raise
-        except BaseException:  # whatever it is, be it SystemExit: f is not defined there
-            outputs = np.empty(0)
-        return outputs if outputs.size == size else np.full(size, np.nan)
+        return values_beside(self.f, self._moved(element, value), sum(y.size for y in self.outputs))
 
     def _stacked(self, elements: Array, beside: Array) -> Floats | None:
         """All in one call; None if some rows of it are not what single calls return."""
@@ -162,15 +156,8 @@ def sampler(f: Function, points: Sequence[Array], position: int, kinks: Kinks | 
     if rows is None:
         return one
     for row, moved in zip(rows, stack, strict=True):
-        try:
-            single = flatten(
-                evaluate(f, [moved if p == position else other for p, other in enumerate(points)])
-            )
-        except KeyboardInterrupt:
-            raise
-        except BaseException:  # beside its domain
-            return one
-        if single.shape != row.shape or not _close(row, single, one._places):
+        single = values_beside(f, [moved if p == position else x for p, x in enumerate(points)], row.size)
+        if not _close(row, single, one._places):
             return one
     return Sampler(f, tuple(points), position, outputs, True, kinks)
 
@@ -182,13 +169,8 @@ def _stacked_call(
     returns."""
     given = list(points)
     given[position] = stack
-    try:
-        values = evaluate(f, given)
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # whatever it is: not for stacks
-        return None
+    values = attempted(f, given)
     wanted = [(len(stack), *y.shape) for y in outputs]
-    if [v.shape for v in values] != wanted:
+    if values is None or [v.shape for v in values] != wanted:
         return None
     return np.concatenate([np.asarray(v, np.float64).reshape(len(stack), -1) for v in values], axis=1)

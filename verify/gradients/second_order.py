@@ -26,6 +26,7 @@ from verify.gradients.arrays import (
     flatten,
     is_floating,
     join,
+    values_beside,
 )
 from verify.gradients.complex_step import ComplexUnsafe, complex_slope, prove_safe
 from verify.gradients.directions import signed
@@ -145,31 +146,16 @@ def _product(
         return value, np.full_like(value, bar), "complex steps"
     except ComplexUnsafe:
         steps = 2.0 ** -exponents(np.finfo(dtype).nmant + 1)
-        plus, minus = (
-            np.array([_beside(points, gradient, joined, sign * h * direction, centre.size) for h in steps])
-            for sign in (1, -1)
-        )
+
+        def beside(step: float) -> Floats:
+            moved = joined.split(joined.vector + step * direction)
+            at = [np.asarray(x, dtype=point.dtype) for x, point in zip(moved, points, strict=True)]
+            return values_beside(gradient, at, centre.size)
+
+        plus, minus = (np.array([beside(sign * h) for h in steps]) for sign in (1, -1))
         found = differentiate(steps, plus, minus, centre, dtype)
         sure = found.code == RESOLVED
         return np.where(sure, found.value, 0.0), np.where(sure, found.error, np.inf), "differences"
-
-
-def _beside(
-    points: Sequence[Array],
-    gradient: Callable[..., tuple[Array, ...]],
-    joined: Joined,
-    change: Floats,
-    size: int,
-) -> Floats:
-    moved = joined.split(joined.vector + change)
-    try:
-        at = [np.asarray(x, dtype=point.dtype) for x, point in zip(moved, points, strict=True)]
-        g = flatten(evaluate(gradient, at))
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # whatever it is, be it SystemExit: vjp is not defined there
-        return np.full(size, np.nan)
-    return g if g.size == size else np.full(size, np.nan)
 
 
 def _parts(points: Sequence[Array], vector: Floats) -> tuple[Floats, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from verify.gradients.arrays import Array, Floats, coarsest, evaluate, flatten, unit_roundoff
+from verify.gradients.arrays import Array, Floats, coarsest, evaluate, flatten, unit_roundoff, values_beside
 from verify.gradients.contract import Candidate, ContractError
 from verify.gradients.directions import signed
 from verify.gradients.ladder import KINK, Derivative, differentiate, exponents
@@ -87,17 +87,13 @@ def _along(
     scale = 2.0 ** np.floor(np.log2(size))
     steps = stretch * 2.0 ** -exponents(np.finfo(x.dtype).nmant + 1)
     outputs = evaluate(candidate.f, points)
+    centre = flatten(outputs)
 
     def value(step: float) -> float:
         moved = list(points)
         moved[position] = np.asarray(x + (scale * step * direction).reshape(x.shape), dtype=x.dtype)
-        try:
-            return float(flatten(evaluate(candidate.f, moved))[output])
-        except KeyboardInterrupt:
-            raise
-        except BaseException:  # whatever it is, be it SystemExit: f is not defined there
-            return np.nan
+        return float(values_beside(candidate.f, moved, centre.size)[output])
 
     plus, minus = (np.array([[value(sign * h)] for h in steps]) for sign in (1, -1))
-    found = differentiate(steps, plus, minus, flatten(outputs)[[output]], coarsest([x, *outputs]))
+    found = differentiate(steps, plus, minus, centre[[output]], coarsest([x, *outputs]))
     return Derivative(found.value / scale, found.error / scale, found.code, found.jump / scale)
