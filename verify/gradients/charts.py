@@ -79,8 +79,8 @@ def through(
     for position, chart in charts.items():
         if not np.array_equal(chart.embed(coordinates[position]), arrays[position], equal_nan=True):
             raise ValueError(
-                f"input {position} is not what its chart describes, as a symmetric matrix must be symmetric: "
-                "embed(coordinates(x)) differs from x"
+                f"input {position} is not what its chart describes: embed(coordinates(x)) differs from x. A "
+                "symmetric matrix must be symmetric, a triangular one 0 in the other triangle"
             )
     floating = [position for position, x in enumerate(arrays) if is_floating(x)]
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from verify.gradients.arrays import Array, Bools, Floats, Function, flatten
-from verify.gradients.claims import require_additive, require_homogeneous, rounding_error
+from verify.gradients.claims import cancelled, require_additive, require_homogeneous, rounding_error
 from verify.gradients.contract import Candidate, ContractError, Cotangent, require_deterministic
 from verify.gradients.directions import random_cotangent
 from verify.gradients.numerical import Estimates
@@ -43,6 +43,8 @@ class Comparison(NamedTuple):
     """For each cotangent: no element is distinguishable from 0."""
     own: Floats
     """What of the bar is the rounding error of the claim."""
+    lost: float
+    """What rounding may leave of terms that cancel."""
     dys: Sequence[Cotangent]
 
     @property
@@ -122,11 +124,12 @@ def compare(candidate: Candidate, wide: Sequence[Array], by: Differentiate, seed
     rounding = [
         rounding_error(candidate, dy, claim, rng) for dy, claim in zip(cotangents, claims, strict=True)
     ]
+    lost = [max(each) for each in zip(*(cancelled(candidate, dy) for dy in (a, b)), strict=True)]
     unseen = [np.where(e.reason == "kink", 0.0, e.error)[:2].sum(axis=0) for e in estimates]
     broken_law: ContractError | None = None
     try:
         require_homogeneous(candidate, a, claims[0])
-        require_additive(candidate, (a, b), claims, rounding, unseen, rng)
+        require_additive(candidate, (a, b), claims, rounding, unseen, lost, rng)
         for position, estimate in zip(candidate.positions, estimates, strict=True):
             require_ties(candidate, wide, position, estimate.kinked, rng)
     except ContractError as broken:  # the numbers say more about it
@@ -138,7 +141,7 @@ def compare(candidate: Candidate, wide: Sequence[Array], by: Differentiate, seed
         claimed = np.stack([np.asarray(c[order], dtype=np.float64) for c in claims])
         scale, zero = _scale(points[position], estimate.value, estimate.error, natural)
         own = np.stack([r[order] for r in rounding])
-        failing, doubted = _confirm(by, candidate.f, wide, position, dys, claimed, estimate, own)
+        failing, doubted = _confirm(by, candidate.f, wide, position, dys, claimed, estimate, own, lost[order])
         bar = estimate.error + own
         with np.errstate(all="ignore"):
             ratio = np.where(claimed == estimate.value, 0.0, abs(claimed - estimate.value) / bar)
@@ -157,6 +160,7 @@ def compare(candidate: Candidate, wide: Sequence[Array], by: Differentiate, seed
                 scale,
                 zero,
                 own,
+                lost[order],
                 cotangents,
             )
         )
@@ -195,6 +199,7 @@ def _confirm(
     claimed: Floats,
     estimate: Estimates,
     own: Floats,
+    lost: float,
 ) -> tuple[Bools, Bools]:
     """Claims outside their bars: those that other steps find wrong too, and those that stay in doubt."""
     value, error, reason, _ = estimate
@@ -206,7 +211,7 @@ def _confirm(
         again, bar, _, _ = by(f, points, position, dys, stretch=1.5, elements=suspects.tolist())
         # the interval of a kink counts once: it is the same for both
         bars = np.where(reason == "kink", np.maximum(error, bar) + abs(error - bar), error + bar)
-        margin = bars + abs(value - again)
+        margin = bars + abs(value - again) + np.where(np.isfinite(claimed), lost, 0.0)
         # an infinite change of a claim that is itself finite says nothing; a claim that is not finite does
         margin = np.where(np.isfinite(claimed) | ~np.isfinite(bar), margin + 2 * own, margin)
         wrong = ~(abs(claimed - value) <= margin) & ~(abs(claimed - again) <= margin)

@@ -103,7 +103,7 @@ class GradcheckReport:
 
     def _power(self) -> str:
         if not self.miss_probability:
-            return f"relative errors above {self.resolution:.1e} would not have passed"
+            return f"errors above {self.resolution:.1e} of the largest gradient of an input would not have passed"
         return (
             f"any error of the Jacobian above {self.resolution:.1e} is missed with p <= "
             f"{self.miss_probability:.0e}, of a single element above {self.single:.1e} never"

@@ -132,6 +132,12 @@ def _verdict(
             return "inconclusive", f"kink at {count} {where}"
     if all(c.zero.all() for c in comparisons):
         return "inconclusive", "vacuous: every gradient is 0 here, within its error; choose another point"
+    for c in comparisons:
+        if c.zero.all() and (abs(c.claimed) > c.lost).any():
+            return "inconclusive", (
+                f"vacuous for {candidate.label(c.position)}: its gradient is 0 here within the error bars, so "
+                "that what vjp claims is not tested; choose another point"
+            )
     if not resolution <= required:
         return "inconclusive", (
             f"relative errors up to {resolution:.1e} could have passed; "
@@ -147,6 +153,9 @@ def _verdict(
             )
     kinks = sum(int(unknown.sum()) for unknown in undecided)
     beside = f"; {kinks} on kinks, between the one-sided derivatives" if kinks else ""
+    zeros = [candidate.label(c.position) for c in comparisons if c.zero.all() and c.zero.size]
+    if zeros:
+        beside += f"; that of {', '.join(zeros)} is 0 here, which tests little"
     return "pass", f"every gradient agrees with numerical derivatives within their error bars{beside}"
 
 
@@ -158,7 +167,7 @@ def _noisiest(candidate: Candidate, c: Comparison) -> str:
     if c.own[at] > c.bar[at] / 2:
         why = f"the gradient changes by {c.own[at]:.1e} with the last bits of its arguments"
     else:
-        why = f"differences of f leave it ± {c.bar[at] - c.own[at]:.1e}"
+        why = f"the derivative of f is known to ± {c.bar[at] - c.own[at]:.1e} only: noise, or a kink nearby (see Kinks)"
     return f"At {candidate.label(c.position)} [{', '.join(map(str, index))}] {why}"
 
 
