@@ -64,7 +64,7 @@ def test_right_gradients_agree_with_the_power_that_is_stated(name: str, scale: f
     if scale == 1.0:
         assert (report.verdict, report.method) == ("pass", "complex steps"), report
         assert report.miss_probability == MISS_PROBABILITY
-        assert report.single < report.resolution < 2e-9  # what the README promises
+        assert report.single <= report.resolution < 2e-9  # what the README promises
 
 
 @pytest.mark.parametrize("name", SMOOTH)

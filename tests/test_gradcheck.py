@@ -474,9 +474,9 @@ def test_a_wrong_gradient_fails_at_the_edge_of_its_domain_too() -> None:
 def test_the_limit_of_the_resolution_is_the_one_that_is_written_down() -> None:
     for text in (gradcheck.__doc__, GradcheckReport.__doc__):
         assert text is not None
-        assert "x + 1e-13 sin(3e12 x)" in " ".join(text.split())
+        assert "x + 1e-10 sin(3e9 x)" in " ".join(text.split())
     x = np.array([0.3, 0.7, 1.5])
-    for size, verdict in ((1e-13, "pass"), (1e-10, "fail"), (1e-8, "inconclusive"), (1e-5, "fail")):
+    for size, verdict in ((1e-10, "pass"), (1e-8, "inconclusive"), (1e-5, "fail")):
         report = gradcheck(lambda x, e=size: x + e * np.sin(0.3 / e * x), lambda dy, x: dy * 1.0, [x])
         assert report.verdict == verdict, report
 

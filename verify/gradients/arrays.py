@@ -103,6 +103,9 @@ def as_points(inputs: Sequence[npt.ArrayLike]) -> tuple[Array, ...]:
     """
     if isinstance(inputs, np.ndarray):
         raise TypeError("inputs is an array; required: a sequence with one array for each argument, [x]")
+    given: object = inputs
+    if not isinstance(given, Sequence):
+        raise TypeError(f"inputs is {given!r}; required: a sequence with one array for each argument, [x]")
     points = tuple(snap(np.asarray(x)) for x in inputs)
     for position, x in enumerate(points):
         if not is_floating(x) and x.dtype.kind not in "biu":

@@ -92,6 +92,8 @@ def through(
 
     def vjp_of_coordinates(dy: object, *z: Array) -> tuple[object, ...]:
         claims = as_tuple(vjp(dy, *embedded(z)))
+        if len(claims) != len(floating):
+            return claims  # as many as there should not be: the check says so
         return tuple(
             charts[position].pull_back(np.asarray(g)) if position in charts else g
             for position, g in zip(floating, claims, strict=True)

@@ -138,9 +138,7 @@ def _beside(x: Array, toward: Array) -> Array:
         return np.asarray(np.where((x == 0) | ~np.isfinite(x), x, np.nextafter(x, toward)), dtype=x.dtype)
 
 
-def require_homogeneous(
-    candidate: Candidate, dy: Cotangent, claim: Sequence[Array], powers: Sequence[int] = (-3, 2)
-) -> None:
+def require_homogeneous(candidate: Candidate, dy: Cotangent, claim: Sequence[Array]) -> None:
     """A vjp of 0 is 0, and one of 2^p dy is 2^p times one of dy: multiplying by it commutes with rounding.
 
     Raises:
@@ -157,7 +155,7 @@ def require_homogeneous(
     # such number, unless that was multiplied by more than 1 / sqrt(t) afterwards.
     smallest = math.sqrt(np.finfo(candidate.dtype).tiny)
     largest = float(np.finfo(candidate.dtype).max)
-    for power in powers:
+    for power in (-3, 2):
         scaled = flatten(candidate.gradients(tuple(np.ldexp(v, power) for v in dy)))
         with np.errstate(all="ignore"):
             expected = np.ldexp(given, power)
@@ -194,7 +192,7 @@ def require_additive(
     claims: Sequence[Sequence[Array]],
     rounding: Sequence[Sequence[Floats]],
     unseen: Sequence[Floats],
-    lost: Sequence[float],
+    lost: Floats,
     rng: np.random.Generator,
 ) -> None:
     """A vjp is additive in its cotangent, up to rounding.

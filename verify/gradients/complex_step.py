@@ -43,7 +43,10 @@ def complex_slope(f: Function, inputs: Joined, direction: Floats, size: int) -> 
         ComplexUnsafe: f raises for complex numbers, drops imaginary parts with a warning, or returns
             something else than for real ones.
     """
-    step = STEP / float(abs(direction).max())
+    largest = float(abs(direction).max(initial=0.0))
+    if not largest:
+        return np.zeros(size)
+    step = STEP / largest
     moved = inputs.split(inputs.vector + 1j * (step * direction))
     try:
         with np.errstate(all="ignore"), warnings.catch_warnings():
@@ -53,9 +56,10 @@ def complex_slope(f: Function, inputs: Joined, direction: Floats, size: int) -> 
         raise
     except BaseException as error:  # whatever it is, be it SystemExit: not for complex numbers
         raise ComplexUnsafe(f"f raises {type(error).__name__} for complex numbers") from error
-    along = np.concatenate(imaginary) / step
-    if along.dtype != np.float64 or along.size != size:
+    whole = np.concatenate(imaginary) if imaginary else np.empty(0)
+    if whole.dtype != np.float64 or whole.size != size:
         raise ComplexUnsafe("f returns something else for complex numbers")
+    along = whole / step
     if not np.isfinite(along).all():
         raise ComplexUnsafe("f is not finite for complex numbers")
     return np.asarray(along)
@@ -72,10 +76,12 @@ def prove_safe(f: Function, inputs: Joined, direction: Floats, dy: Floats) -> fl
     """
     terms = dy * complex_slope(f, inputs, direction, dy.size)
     slope, size = float(terms.sum()), math.sqrt(float(terms @ terms))
+    least = PROVED * size
     for step in PROOF_STEPS:
         difference, error = _extrapolated(f, inputs, direction, dy, step)
-        if error <= PROVED * size and abs(difference - slope) <= error:
+        if error <= least and abs(difference - slope) <= error:
             return error
+        least = min(least, error)  # a coarser agreement does not overrule a finer disagreement
     raise ComplexUnsafe("the complex step disagrees with real differences, or they are too noisy to tell")
 
 

@@ -7,6 +7,7 @@ wrong here, is left to the derivatives element by element.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -79,15 +80,15 @@ def agreement(
     groups = [list(draws) if len(candidate.outputs) == 1 else [] for _ in outputs]
     if not groups:
         raise Undecided("nothing to compare")
-    safe: bool | None = None
+    overlooked: float | None = None
     for count in DRAWS:
         for output, group in zip(outputs, groups, strict=True):
             group += [drawn(candidate, output, rng) for _ in range(count - len(group))]
-        if safe is None:
+        if overlooked is None:
             _require_gradients(candidate, groups)
-            safe = _is_safe(candidate, inputs, groups, rng)
+            overlooked = _overlooked(candidate, inputs, groups, rng)
         try:
-            if safe:
+            if overlooked < math.inf:
                 seen = [_by_complex_steps(candidate, inputs, group, rng) for group in groups]
                 ratio, witness = missable(count, count), COMPLEX_STEPS
             else:
@@ -98,7 +99,8 @@ def agreement(
             raise Undecided(str(reason)) from reason
         worst = max(tolerance.value for tolerance in seen)
         needed = max(tolerance.needed for tolerance in seen)
-        found = Agreement(ratio * worst, 2 * worst, needed, witness)
+        least = overlooked if witness == COMPLEX_STEPS else 0.0
+        found = Agreement(max(ratio * worst, least), max(2 * worst, least), needed, witness)
         if found.resolution <= sufficient(candidate.dtype):
             break
     return found
@@ -112,43 +114,61 @@ def _require_gradients(candidate: Candidate, groups: Sequence[Sequence[Draw]]) -
                 raise Undecided(f"the gradient of {candidate.label(position)} is 0 or not finite")
 
 
-def _is_safe(
+def _overlooked(
     candidate: Candidate, inputs: Joined, groups: Sequence[Sequence[Draw]], rng: np.random.Generator
-) -> bool:
+) -> float:
+    """What complex steps may lose without being seen; infinite if they are not proved to be right."""
     try:
-        _prove_safe(candidate, inputs, groups, rng)
+        return _prove_safe(candidate, inputs, groups, rng)
     except ComplexUnsafe:
-        return False
-    return True
+        return math.inf
 
 
 def _prove_safe(
     candidate: Candidate, inputs: Joined, groups: Sequence[Sequence[Draw]], rng: np.random.Generator
-) -> None:
+) -> float:
     """Prove it for all inputs at once, and for those alone whose derivative is too small to be seen then.
+
+    Returns the error of a single element that complex steps may share unseen, relative to the largest
+    gradient of its input.
 
     Raises:
         ComplexUnsafe: it is not proved for some input.
     """
     largest = inputs.largest(abs(inputs.vector))
     direction = np.where(largest > 0, largest, 1.0) * signed(rng, largest.shape, 52)
+    overlooked = 0.0
     for (dy, claims), *_ in groups:
-        flat = flatten(dy)
+        flat, gradient = flatten(dy), flatten(claims)
         error = prove_safe(candidate.f, inputs, direction, flat)
-        seen = np.sqrt(np.add.reduceat((flatten(claims) * direction) ** 2, inputs.starts))
-        for position in itertools.compress(inputs.positions, error > PROVED * seen):
-            _prove_alone(candidate, position, flat, rng)
+        seen = np.sqrt(np.add.reduceat((gradient * direction) ** 2, inputs.starts))
+        for position, start, size in zip(inputs.positions, inputs.starts, seen, strict=True):
+            part = slice(start, start + candidate.points[position].size)
+            proof = error, float(abs(direction[part]).min())
+            if not error <= PROVED * size:
+                proof = _prove_alone(candidate, position, flat, rng)
+            least = proof[1] * float(abs(gradient[part]).max())
+            overlooked = max(overlooked, 2 * proof[0] / least if least else math.inf)
+    return overlooked
 
 
-def _prove_alone(candidate: Candidate, position: int, dy: Floats, rng: np.random.Generator) -> None:
-    """Try the size of the whole array for the differences, then that of each element."""
+def _prove_alone(
+    candidate: Candidate, position: int, dy: Floats, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Try the size of the whole array for the differences, then that of each element.
+
+    Returns the error of the proof, and the least element of its direction.
+    """
     inputs = join(candidate.points, [position])
     signs = signed(rng, inputs.vector.shape, 52)
     size = abs(inputs.vector)
+    direction = signs * (float(size.max()) or 1.0)
     try:
-        prove_safe(candidate.f, inputs, signs * (float(size.max()) or 1.0), dy)
+        error = prove_safe(candidate.f, inputs, direction, dy)
     except ComplexUnsafe:
-        prove_safe(candidate.f, inputs, signs * np.where(size > 0, size, 1.0), dy)
+        direction = signs * np.where(size > 0, size, 1.0)
+        error = prove_safe(candidate.f, inputs, direction, dy)
+    return error, float(abs(direction).min())
 
 
 def _by_complex_steps(

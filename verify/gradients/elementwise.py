@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from verify.gradients.arrays import Array, Bools, Floats, Function, flatten
+from verify.gradients.arrays import Array, Bools, Floats, Function, flatten, unit_roundoff
 from verify.gradients.claims import cancelled, require_additive, require_homogeneous, rounding_error
 from verify.gradients.contract import Candidate, ContractError, Cotangent, require_deterministic
 from verify.gradients.directions import random_cotangent
@@ -43,8 +43,8 @@ class Comparison(NamedTuple):
     """For each cotangent: no element is distinguishable from 0."""
     own: Floats
     """What of the bar is the rounding error of the claim."""
-    lost: float
-    """What rounding may leave of terms that cancel."""
+    lost: Floats
+    """What rounding may leave of terms that cancel, for each cotangent."""
     dys: Sequence[Cotangent]
 
     @property
@@ -124,12 +124,12 @@ def compare(candidate: Candidate, wide: Sequence[Array], by: Differentiate, seed
     rounding = [
         rounding_error(candidate, dy, claim, rng) for dy, claim in zip(cotangents, claims, strict=True)
     ]
-    lost = [max(each) for each in zip(*(cancelled(candidate, dy) for dy in (a, b)), strict=True)]
+    lost = np.array([cancelled(candidate, dy) for dy in cotangents])
     unseen = [np.where(e.reason == "kink", 0.0, e.error)[:2].sum(axis=0) for e in estimates]
     broken_law: ContractError | None = None
     try:
         require_homogeneous(candidate, a, claims[0])
-        require_additive(candidate, (a, b), claims, rounding, unseen, lost, rng)
+        require_additive(candidate, (a, b), claims, rounding, unseen, lost[:2].max(axis=0), rng)
         for position, estimate in zip(candidate.positions, estimates, strict=True):
             require_ties(candidate, wide, position, estimate.kinked, rng)
     except ContractError as broken:  # the numbers say more about it
@@ -141,7 +141,11 @@ def compare(candidate: Candidate, wide: Sequence[Array], by: Differentiate, seed
         claimed = np.stack([np.asarray(c[order], dtype=np.float64) for c in claims])
         scale, zero = _scale(points[position], estimate.value, estimate.error, natural)
         own = np.stack([r[order] for r in rounding])
-        failing, doubted = _confirm(by, candidate.f, wide, position, dys, claimed, estimate, own, lost[order])
+        if zero.any():  # f does not change visibly: what it changes by below its last place is open
+            lost[zero, order] = np.maximum(lost[zero, order], _below_the_last_place(candidate, position))
+        failing, doubted = _confirm(
+            by, candidate.f, wide, position, dys, claimed, estimate, own, lost[:, order]
+        )
         bar = estimate.error + own
         with np.errstate(all="ignore"):
             ratio = np.where(claimed == estimate.value, 0.0, abs(claimed - estimate.value) / bar)
@@ -160,7 +164,7 @@ def compare(candidate: Candidate, wide: Sequence[Array], by: Differentiate, seed
                 scale,
                 zero,
                 own,
-                lost[order],
+                lost[:, order],
                 cotangents,
             )
         )
@@ -173,6 +177,16 @@ def _examined(candidate: Candidate, position: int, rng: np.random.Generator) -> 
     each = EVALUATIONS * (size + sum(y.size for y in candidate.outputs))
     count = max(LEAST, WORK // max(1, each))
     return None if count >= size else sorted(rng.choice(size, count, replace=False).tolist())
+
+
+def _below_the_last_place(candidate: Candidate, position: int) -> float:
+    """The gradient with which f changes by a last place, of itself or of 1, over the size of an input.
+
+    log(1 + exp(x)) is 0 at -40, where its gradient is 4e-18.
+    """
+    largest = max((float(abs(y).max(initial=0.0)) for y in candidate.outputs), default=0.0)
+    size = float(abs(candidate.points[position]).max(initial=0.0)) or 1.0
+    return unit_roundoff(candidate.dtype) * max(1.0, largest) / size if math.isfinite(largest) else 0.0
 
 
 def _scale(x: Array, value: Floats, error: Floats, natural: Floats) -> tuple[Floats, Bools]:
@@ -199,7 +213,7 @@ def _confirm(
     claimed: Floats,
     estimate: Estimates,
     own: Floats,
-    lost: float,
+    lost: Floats,
 ) -> tuple[Bools, Bools]:
     """Claims outside their bars: those that other steps find wrong too, and those that stay in doubt."""
     value, error, reason, _ = estimate
@@ -211,7 +225,11 @@ def _confirm(
         again, bar, _, _ = by(f, points, position, dys, stretch=1.5, elements=suspects.tolist())
         # the interval of a kink counts once: it is the same for both
         bars = np.where(reason == "kink", np.maximum(error, bar) + abs(error - bar), error + bar)
-        margin = bars + abs(value - again) + np.where(np.isfinite(claimed), lost, 0.0)
+        margin = (
+            bars
+            + abs(value - again)
+            + np.where(np.isfinite(claimed), lost.reshape(-1, *[1] * (claimed.ndim - 1)), 0.0)
+        )
         # an infinite change of a claim that is itself finite says nothing; a claim that is not finite does
         margin = np.where(np.isfinite(claimed) | ~np.isfinite(bar), margin + 2 * own, margin)
         wrong = ~(abs(claimed - value) <= margin) & ~(abs(claimed - again) <= margin)

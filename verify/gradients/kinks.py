@@ -39,6 +39,22 @@ class Kinks:
         if self.convention not in get_args(Convention):
             raise ValueError(f"convention is {self.convention!r}; required: one of {get_args(Convention)}")
 
+    def breakpoints_of(self, inputs: Sequence[Array], deltas: Sequence[Array]) -> tuple[float, ...]:
+        """The breakpoints as numbers.
+
+        Raises:
+            ValueError: `breakpoints` raises, or returns no numbers.
+        """
+        if self.breakpoints is None:
+            return ()
+        try:
+            with np.errstate(all="ignore"):
+                return tuple(np.asarray(self.breakpoints(inputs, deltas), np.float64).ravel().tolist())
+        except Exception as error:
+            raise ValueError(
+                f"Kinks.breakpoints fails: {error}; required: parameters t of [0, 1], an array of any shape"
+            ) from error
+
     def signature(self, inputs: Sequence[Array]) -> bytes:
         """The branches as bytes, to be compared; empty if there are none, or none is defined there."""
         if self.branches is None:

@@ -141,6 +141,8 @@ def _piece(path: Path, start: float, end: float) -> Integral:
         nodes, weights = _rule(n, with_start=start == 0)  # the start of a later piece is a kink
         claims = [path.gradients(start + t * (end - start)) for t in nodes]
         terms = delta * np.array([g for g, _ in claims]) * np.array(weights)[:, None]
+        if not np.isfinite(terms).all():
+            raise NoPath("the path leaves the range of its format")
         sums.append(math.fsum(terms.ravel()))
     before, after = path.value(start), path.value(end)
     return Integral(

@@ -16,6 +16,8 @@ class Subject:
     vjp: str
     seed: int
     dtype: str = ""
+    options: str = ""
+    """What else the call was given, as it is written in one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class GradcheckReport:
     the largest of them is e times the resolution, with a probability of at most 1/e + 2^-9 for each of two
     cotangents (each magnitude has 2^9 values or more, evenly spaced): below 9e-6 for e = 1000. All this is
     said of f as its steps see it: what is narrower than the finest of them and no higher than noise, such
-    as the sines in x + 1e-13 sin(3e12 x), is smoothed away (see `gradcheck`).
+    as the sines in x + 1e-10 sin(3e9 x), is smoothed away (see `gradcheck`).
 
     `ratio` is the largest error seen, in bars or tolerances. `failing` and `unresolved` count elements of
     inputs (an element that fails for several cotangents counts once) out of `elements`. `worst` is the
@@ -98,12 +100,12 @@ class GradcheckReport:
         lines += [f"  looks like: {d}" for d in self.diagnosis]
         if self.verdict != "pass":
             lines += [f"  {element}" for element in self.top]
-        lines.append(f"  replay: gradcheck({f}, {vjp}, inputs, seed={self.seed})")
+        lines.append(f"  replay: gradcheck({f}, {vjp}, inputs{self.subject.options}, seed={self.seed})")
         return "\n".join(lines)
 
     def _power(self) -> str:
         if not self.miss_probability:
-            return f"errors above {self.resolution:.1e} of the largest gradient of an input would not have passed"
+            return f"errors above {self.resolution:.1e} of the largest gradient of an input would not pass"
         return (
             f"any error of the Jacobian above {self.resolution:.1e} is missed with p <= "
             f"{self.miss_probability:.0e}, of a single element above {self.single:.1e} never"

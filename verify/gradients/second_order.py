@@ -89,6 +89,9 @@ def check_hessian_symmetry(
     makes it the check of a backward whose forward is out of reach. It is necessary, not sufficient: twice a
     gradient is symmetric, too. See `hessian_vector_product` for the arguments.
     """
+    given: object = seed
+    if not isinstance(given, int | np.integer) or isinstance(given, bool) or given < 0:
+        raise ValueError(f"seed is {seed!r}; required: an integer of at least 0. Choose any, such as seed=0")
     points, gradient, joined = _problem(vjp, inputs, dy)
     rng = np.random.default_rng(seed)
     about = Subject("f", getattr(vjp, "__name__", type(vjp).__name__), seed)

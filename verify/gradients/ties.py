@@ -49,7 +49,8 @@ def require_ties(
             raise ContractError(
                 f"{len(elements)} elements of {candidate.label(position)} meet at a kink, as equal ones "
                 f"under a maximum do; moved together they claim a derivative of {claimed:.6g}, the "
-                f"one-sided ones are {low:.6g} and {high:.6g}",
+                f"one-sided ones are {low:.6g} and {high:.6g}. (Kinks that are added up, as in a network of "
+                "relus at the input 0, may claim that; Kinks(convention='any') leaves them unjudged)",
                 ("every tied element gets the whole gradient",) if whole else (),
             )
 

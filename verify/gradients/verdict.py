@@ -133,10 +133,10 @@ def _verdict(
     if all(c.zero.all() for c in comparisons):
         return "inconclusive", "vacuous: every gradient is 0 here, within its error; choose another point"
     for c in comparisons:
-        if c.zero.all() and (abs(c.claimed) > c.lost).any():
+        if c.zero.all() and (abs(c.claimed).reshape(len(c.lost), -1).max(axis=1, initial=0.0) > c.lost).any():
             return "inconclusive", (
-                f"vacuous for {candidate.label(c.position)}: its gradient is 0 here within the error bars, so "
-                "that what vjp claims is not tested; choose another point"
+                f"vacuous for {candidate.label(c.position)}: its gradient is 0 here within the error bars, "
+                "so that what vjp claims is not tested; choose another point"
             )
     if not resolution <= required:
         return "inconclusive", (
@@ -167,7 +167,8 @@ def _noisiest(candidate: Candidate, c: Comparison) -> str:
     if c.own[at] > c.bar[at] / 2:
         why = f"the gradient changes by {c.own[at]:.1e} with the last bits of its arguments"
     else:
-        why = f"the derivative of f is known to ± {c.bar[at] - c.own[at]:.1e} only: noise, or a kink nearby (see Kinks)"
+        known = f"the derivative of f is known to ± {c.bar[at] - c.own[at]:.1e} only"
+        why = f"{known}: noise, or a kink nearby (see Kinks)"
     return f"At {candidate.label(c.position)} [{', '.join(map(str, index))}] {why}"
 
 

@@ -5,19 +5,22 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from verify.gradients.arrays import Floats, Joined, evaluate, flatten, join
-from verify.gradients.claims import neighbour
+from verify.gradients.arrays import Floats, Joined, join, unit_roundoff
 from verify.gradients.contract import Candidate, Cotangent
 from verify.gradients.directions import signed
-from verify.gradients.draws import PATHS, SPREAD, STRETCHES, Disagreement, Draw, Tolerance, Undecided, drawn
+from verify.gradients.draws import PATHS, SPREAD, Disagreement, Draw, Tolerance, Undecided, drawn
 from verify.gradients.kinks import Kinks
 from verify.gradients.path import NoPath, Path, exact_delta, integrate
 
 MARGIN = 8.0
 """Bars by which an integral must be off to contradict f; within one it agrees."""
+
+DEPTHS = (0.9, 0.8, 0.68, 0.57)
+"""Parts of the digits of a format, see `_noise`: 2^-48 to 2^-30 of the inputs in float64."""
 
 REACH = (2.0**-3, 2.0**-6, 2.0**-9)
 """Lengths of a path relative to the size of the input, tried until f is defined all along it."""
@@ -96,7 +99,7 @@ def contradiction(
 
     Each path goes where the gradient points, so that no terms cancel: in a float32 a factor of 1 + 1e-5 is
     seen, which is below the noise of any difference. To contradict, the integral must be off by MARGIN bars
-    and SPREAD times what f changes by with the last bits of its inputs.
+    and SPREAD times the noise of f.
     """
     for output, y in enumerate(candidate.outputs):
         for position, room in unseen.items():
@@ -135,12 +138,7 @@ def _off(
     path = Path(candidate, inputs, dy, exact_delta(candidate, inputs, REACH[0] * size * direction))
     pieces = integrate(path, _breakpoints(kinks, candidate, inputs, path.delta))
     claimed, change = sum(p.claimed for p in pieces), sum(p.change for p in pieces)
-    noise = 0.0
-    for t in (0.0, 1.0):
-        value = float(path.value(t).sum())
-        for _ in STRETCHES:
-            beside = evaluate(candidate.f, tuple(neighbour(rng, x) for x in path.at(t)))
-            noise = max(noise, abs(float((flatten(dy) * flatten(beside)).sum()) - value))
+    noise = max(_noise(path, t, rng) for t in (0.0, 1.0))
     bar = MARGIN * sum(p.bar for p in pieces) + SPREAD * noise
     most = limit * float(abs(path.delta).sum()) + bar
     if not bar < abs(claimed - change) <= most:
@@ -151,12 +149,31 @@ def _off(
     )
 
 
+def _noise(path: Path, t: float, rng: np.random.Generator) -> float:
+    """The noise of f near a point of a path: how far its changes are from those that the gradient says.
+
+    Over DEPTHS, from a few last places of the inputs to half of their digits: 1 - cos(x) at 1e-3 is a stair,
+    whose steps are wider than the last place of x. The square of the longest is below a last place.
+    """
+    digits = -math.log2(unit_roundoff(path.candidate.dtype))
+    here, value, (gradient, _) = path.at(t), path.value(t), path.gradients(t)
+    start = join(here, path.inputs.positions)
+    worst = 0.0
+    for depth in DEPTHS:
+        largest = start.largest(abs(start.vector))
+        size = 2.0 ** -round(depth * digits) * np.maximum(abs(start.vector), largest / 16)
+        beside = replace(path.candidate, points=here)
+        delta = exact_delta(beside, start, size * signed(rng, size.shape, 20))
+        change = math.fsum(path._replace(candidate=beside, inputs=start, delta=delta).value(1.0) - value)
+        worst = max(worst, abs(change - float(gradient @ delta)))
+    return worst
+
+
 def _breakpoints(
     kinks: Kinks | None, candidate: Candidate, inputs: Joined, delta: Floats
 ) -> tuple[float, ...]:
-    if kinks is None or kinks.breakpoints is None:
+    if kinks is None:
         return ()
     moved = inputs.split(delta)
     deltas = [x if position in inputs.positions else np.zeros_like(x) for position, x in enumerate(moved)]
-    with np.errstate(all="ignore"):
-        return tuple(np.asarray(kinks.breakpoints(candidate.points, deltas), np.float64).ravel())
+    return kinks.breakpoints_of(candidate.points, deltas)
