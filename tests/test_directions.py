@@ -297,3 +297,102 @@ def test_layer_norm_of_a_large_mean_over_a_small_spread_is_not_blamed() -> None:
         x = 1e6 + rng.standard_normal((4, 8))
         report = gradcheck(layer_norm, EXAMPLES["layer_norm"].vjp, [x, np.ones(8), np.zeros(8)], seed=seed)
         assert report.verdict != "fail", report
+
+
+# -------------------------------------------------------- right gradients of functions that are noisy
+
+
+def _gelu(x: Array) -> Array:
+    return np.asarray(0.5 * x * (1 + _erf(x / np.sqrt(2))))
+
+
+def _gelu_vjp(dy: Array, x: Array) -> Array:
+    slope = 0.5 * (1 + _erf(x / np.sqrt(2))) + x * np.exp(-x * x / 2) / np.sqrt(2 * np.pi)
+    return np.asarray(dy * slope)
+
+
+def _erf(x: Array) -> Array:
+    return np.asarray([math.erf(v) for v in x.ravel()]).reshape(x.shape)
+
+
+CANCELLING: dict[str, tuple[Function, Function, list[float]]] = {
+    "1 - cos(x)": (lambda x: 1 - np.cos(x), lambda dy, x: dy * np.sin(x), [1e-3]),
+    "exp(x) - 1": (lambda x: np.exp(x) - 1, lambda dy, x: dy * np.exp(x), [1e-5, 1.5e-5]),
+    "sqrt(1 + x^2) - 1": (
+        lambda x: np.sqrt(1 + x * x) - 1,
+        lambda dy, x: dy * x / np.sqrt(1 + x * x),
+        [1e-2],
+    ),
+    "-log sigmoid(x)": (lambda x: -np.log(1 / (1 + np.exp(-x))), lambda dy, x: -dy / (1 + np.exp(x)), [12.0]),
+    "gelu by 1 + erf": (_gelu, _gelu_vjp, [-5.0, -4.8, -5.2, -4.9]),
+}
+
+
+@pytest.mark.parametrize("name", CANCELLING)
+def test_a_function_that_cancels_does_not_blame_its_gradient(name: str) -> None:
+    f, vjp, x = CANCELLING[name]
+    for seed in range(8):
+        report = gradcheck(f, vjp, [np.array(x)], seed=seed)
+        assert report.verdict != "fail", report
+        wrong = gradcheck(f, lambda dy, x: vjp(dy, x) * 1.01, [np.array(x)], seed=seed)
+        assert wrong.verdict == "fail", wrong
+
+
+SATURATED: dict[str, tuple[Function, Function, float]] = {
+    "log(1 + exp(x))": (lambda x: np.log(1 + np.exp(x)), lambda dy, x: dy / (1 + np.exp(-x)), -40.0),
+    "1 - tanh(x)": (lambda x: 1 - np.tanh(x), lambda dy, x: -dy / np.cosh(x) ** 2, 20.0),
+    "1 - cos(x)": (lambda x: 1 - np.cos(x), lambda dy, x: dy * np.sin(x), 1e-12),
+}
+
+
+@pytest.mark.parametrize("name", SATURATED)
+def test_where_f_changes_by_no_bit_nothing_is_decided(name: str) -> None:
+    f, vjp, x = SATURATED[name]
+    for factor in (1, 3):
+        report = gradcheck(f, lambda dy, x, c=factor: c * vjp(dy, x), [np.array([x])])
+        assert report.verdict == "inconclusive", report
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_saturated_softmax_behind_a_product_is_not_blamed(dtype: Any) -> None:
+    def vjp(dy: Array, x: Array, w: Array) -> tuple[Array, Array]:
+        dz = softmax_vjp(dy, x @ w)
+        return dz @ w.T, x.T @ dz
+
+    for seed in (20, 23, 170, 328):
+        rng = _generator(seed)
+        for scale in (30, 100):
+            x, w = (
+                (scale * rng.standard_normal((2, 3))).astype(dtype),
+                rng.standard_normal((3, 4)).astype(dtype),
+            )
+            report = gradcheck(lambda x, w: softmax(x @ w), vjp, [x, w], seed=seed)
+            assert report.verdict != "fail", report
+
+
+def test_an_input_that_changes_f_by_less_than_its_noise_is_not_passed() -> None:
+    def f(x: Array, y: Array) -> Array:
+        return np.asarray((x * x).sum() + 1e-12 * np.sin(y).sum())
+
+    report = gradcheck(f, lambda dy, x, y: (dy * 2 * x, dy * 1.5e-12 * np.cos(y)), [X, X])
+    assert report.verdict == "inconclusive"
+    assert "vacuous for input 1 (y)" in report.reason
+
+
+def test_an_input_without_any_gradient_is_mentioned() -> None:
+    report = gradcheck(
+        lambda x, y: x * x + np.maximum(y, 0), lambda dy, x, y: (dy * 2 * x, 0 * dy), [X, -abs(X)]
+    )
+    assert report.verdict == "pass"
+    assert "that of input 1 (y) is 0 here, which tests little" in report.reason
+
+
+@pytest.mark.parametrize("size", [1e-7, 1e-9])
+def test_what_complex_numbers_lose_is_found_above_the_stated_resolution(size: float) -> None:
+    report = gradcheck(
+        lambda x: np.asarray((x * x).sum() + size * np.abs(x).sum()), lambda dy, x: dy * 2 * x, [X]
+    )
+    assert report.verdict == "fail", report
+    x = _generator(0).standard_normal(1000)
+    one = gradcheck(lambda x: np.asarray((x * x).sum() + size * x.real[0]), lambda dy, x: dy * 2 * x, [x])
+    assert one.verdict != "pass" or one.single > size / abs(x).max(), one

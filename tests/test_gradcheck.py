@@ -755,3 +755,68 @@ def test_the_form_of_a_mistake_is_named(name: str) -> None:
         report = gradcheck(f, vjp, inputs, seed=seed)
         assert report.verdict == "fail", report
         assert named in " ".join(report.diagnosis), report
+
+
+# -------------------------------------------------------------------------------- hostile arguments
+
+
+class _Hostile:
+    """A function whose attributes raise."""
+
+    def __call__(self, x: Array) -> Array:
+        return np.asarray(x * x)
+
+    def __getattr__(self, name: str) -> Any:
+        raise ZeroDivisionError(name)
+
+
+HUGE: dict[str, tuple[Function, Function, Array]] = {
+    "the ends of the range": (lambda x: x * 0.5, lambda dy, x: dy * 0.5, np.full(3, 1.79e308)),
+    "a string for complex": (lambda x: "no" if np.iscomplexobj(x) else x * x, _square_vjp, X),
+    "a string beside the point": (lambda x: x * x if (x == X).all() else "no", _square_vjp, X),
+    "attributes that raise": (_Hostile(), _square_vjp, X),
+    "exp near its end": (np.exp, lambda dy, x: dy * np.exp(x), np.array([700.0, 1.0, -3.0])),
+    "a slope of 1e300": (lambda x: x * 1e300, lambda dy, x: dy * 1e300, X * 1e8),
+    "steps that overflow": (lambda x: x * 2, lambda dy, x: dy * 2, X * 1e307),
+    "squares that underflow": (np.square, _square_vjp, X * 1e-170),
+}
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_nothing_makes_it_raise_or_warn(name: str) -> None:
+    f, vjp, x = HUGE[name]
+    report = gradcheck(f, vjp, [x])
+    assert report.verdict in ("pass", "inconclusive"), report
+    assert str(gradcheck(f, vjp, [x])) == str(report)
+
+
+def test_bad_arguments_are_named() -> None:
+    inputs: Any
+    for inputs, keywords, message in (
+        (1.0, {}, "inputs is 1.0; required: a sequence"),
+        ([X], {"differentiable": 0}, "differentiable is 0; required: a sequence of positions"),
+        ([X], {"kinks": "left"}, "kinks is 'left'; required: verify.Kinks"),
+    ):
+        options: Any = keywords
+        with pytest.raises(TypeError, match=re.escape(message)):
+            gradcheck(np.square, _square_vjp, inputs, **options)
+    with pytest.raises(ValueError, match=r"Kinks\.breakpoints fails: division by zero"):
+        gradcheck(_only_real(np.square), _square_vjp, [X], kinks=Kinks(breakpoints=lambda x, d: 1 / 0))
+
+
+def test_clipping_above_the_cotangents_is_found() -> None:
+    report = gradcheck(np.square, lambda dy, x: np.clip(dy, -3.9, 3.9) * 2 * x, [X])
+    assert report.verdict == "fail"
+    assert "is not 2^2 vjp(dy)" in report.reason
+
+
+def test_a_transposed_3_by_3_is_no_border() -> None:
+    x, w = _generator(0).standard_normal((2, 3)), _generator(1).standard_normal((3, 3))
+    report = gradcheck(lambda x, w: x @ w, lambda dy, x, w: (dy @ w.T, (x.T @ dy).T.copy()), [x, w])
+    assert report.diagnosis == ("input 1 (w): transposed",)
+
+
+def test_the_replay_line_has_all_arguments() -> None:
+    kinks = Kinks(convention="left")
+    report = gradcheck(np.square, _square_vjp, [X, X], differentiable=[0], kinks=kinks, seed=3)
+    assert f"inputs, differentiable=[0], kinks={kinks!r}, seed=3)" in str(report)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -94,6 +95,43 @@ class Differentiate(Protocol):
         stretch: float = 1.0,
         elements: Sequence[int] | None = None,
     ) -> Estimates: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Float64Gradients:
+    """A vjp in float64, whose gradients agree with f up to a resolution, as the truth of one in float32."""
+
+    candidate: Candidate
+    resolution: float
+
+    def __call__(
+        self,
+        f: Function,
+        points: Sequence[Array],
+        position: int,
+        dys: Floats,
+        *,
+        stretch: float = 1.0,
+        elements: Sequence[int] | None = None,
+    ) -> Estimates:
+        order = self.candidate.positions.index(position)
+        sizes = [y.size for y in self.candidate.outputs]
+        value = np.array(
+            [
+                self.candidate.gradients(
+                    tuple(
+                        part.reshape(y.shape)
+                        for part, y in zip(
+                            np.split(dy, np.cumsum(sizes)[:-1]), self.candidate.outputs, strict=True
+                        )
+                    )
+                )[order]
+                for dy in dys
+            ]
+        )
+        largest = abs(value).reshape(len(dys), -1).max(axis=1, initial=0.0)
+        error = np.zeros_like(value) + self.resolution * largest.reshape(-1, *[1] * (value.ndim - 1))
+        return Estimates(value, error, np.full(value.shape, ""), np.empty((0, 2), dtype=np.intp))
 
 
 def compare(candidate: Candidate, wide: Sequence[Array], by: Differentiate, seed: int) -> Evidence:

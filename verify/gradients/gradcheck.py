@@ -26,16 +26,18 @@ from verify.gradients.claims import additivity, require_homogeneous
 from verify.gradients.complex_step import complex_vjps
 from verify.gradients.contract import Candidate, ContractError, DomainEdge
 from verify.gradients.directional import Agreement, agreement
-from verify.gradients.directions import random_cotangent
+from verify.gradients.directions import MISS_PROBABILITY, random_cotangent
 from verify.gradients.draws import COMPLEX_STEPS, Disagreement, Draw, Undecided
-from verify.gradients.elementwise import compare
+from verify.gradients.elementwise import Evidence, Float64Gradients, compare
 from verify.gradients.kinks import Kinks
 from verify.gradients.numerical import numerical_vjps
 from verify.gradients.report import GradcheckReport, Subject
 from verify.gradients.samples import widened
-from verify.gradients.verdict import judge, passed
+from verify.gradients.verdict import WRONG, judge, passed
 from verify.gradients.walks import contradiction
 
+DIFFERENCES = "differences of f"
+CONFIRMED = "the gradient is wrong, beyond the error bars of complex steps and of differences of f"
 ALONE = "complex steps say that the gradient is wrong, by less than differences of f or paths can tell"
 
 
@@ -230,34 +232,89 @@ def _by_elements(
         ContractError: f or vjp breaks its contract.
         DomainEdge: nothing is known beside the point.
     """
-    by = partial(numerical_vjps, kinks=kinks)
     wide = widened(candidate.f, candidate.points, candidate.outputs)
-    evidence = compare(candidate, wide, by, about.seed)
-    report = judge(candidate, evidence, about, str(why), "differences of f")
     if wide is not candidate.points:
-        # what is wrong in float32 alone may be rounding, which differences in float32 know of
-        if report.verdict == "pass" or (
-            report.verdict == "fail" and _wrong_in_float64(candidate, wide, kinks, about)
-        ):
+        report = _in_float64(candidate, wide, why, kinks, about)
+        if report is not None:
             return report
-        evidence = compare(candidate, candidate.points, by, about.seed)
-        report = judge(candidate, evidence, about, str(why), "differences of f")
+    sharper = _by_complex_steps(candidate, why, about)
+    if sharper is not None and _confirmed(candidate, sharper[0], kinks):
+        reason = CONFIRMED if sharper[1].reason == WRONG else sharper[1].reason
+        return replace(sharper[1], reason=reason)
+    evidence = compare(candidate, candidate.points, partial(numerical_vjps, kinks=kinks), about.seed)
+    report = judge(candidate, evidence, about, str(why), DIFFERENCES)
     few_digits = candidate.dtype != np.float64
     if report.verdict != "pass" or not (few_digits or isinstance(why, Disagreement)):
         return report  # where differences are too noisy, f is computed in fewer digits than a path counts on
     # they leave room for errors that a path can see
     unseen = {c.position: c.resolution for c in evidence.comparisons}
     found = contradiction(candidate, unseen, np.random.default_rng(about.seed), kinks)
-    if isinstance(why, Disagreement) and why.witness == COMPLEX_STEPS:
-        evidence = compare(candidate, candidate.points, complex_vjps, about.seed)
-        where = judge(candidate, evidence, about, str(why), "complex steps")
-        if where.verdict == "fail":
-            return (
-                replace(where, reason=found)
-                if found
-                else replace(where, verdict="inconclusive", reason=ALONE)
-            )
+    if sharper is not None:
+        return (
+            replace(sharper[1], reason=found)
+            if found
+            else replace(sharper[1], verdict="inconclusive", reason=ALONE)
+        )
     return replace(report, verdict="fail", reason=found) if found else report
+
+
+def _by_complex_steps(
+    candidate: Candidate, why: Undecided, about: Subject
+) -> tuple[Evidence, GradcheckReport] | None:
+    """What complex steps find wrong element by element, where they disagreed along directions; the steps of
+    differences cost fifty times as much."""
+    if not (isinstance(why, Disagreement) and why.witness == COMPLEX_STEPS):
+        return None
+    evidence = compare(candidate, candidate.points, complex_vjps, about.seed)
+    report = judge(candidate, evidence, about, str(why), COMPLEX_STEPS)
+    return (evidence, report) if report.verdict == "fail" else None
+
+
+def _confirmed(candidate: Candidate, evidence: Evidence, kinks: Kinks | None) -> bool:
+    """Whether differences find the worst element of some input wrong, too, and on no kink."""
+    for c in evidence.comparisons:
+        ratio = np.where(c.failing, c.ratio, 0.0).reshape(len(c.ratio), -1)
+        row, element = (int(i) for i in np.unravel_index(int(ratio.argmax()), ratio.shape))
+        if ratio[row, element]:
+            again = numerical_vjps(
+                candidate.f,
+                candidate.points,
+                c.position,
+                flatten(c.dys[row])[None],
+                elements=[element],
+                kinks=kinks,
+            )
+            rows = (len(ratio), -1)
+            claimed, own = (float(part.reshape(rows)[row, element]) for part in (c.claimed, c.own))
+            value, error, reason = (part.ravel()[element] for part in again[:3])
+            if reason == "" and not abs(claimed - value) <= 2 * (error + own) + c.lost[row]:
+                return True
+    return False
+
+
+def _in_float64(
+    candidate: Candidate, wide: tuple[Array, ...], why: Undecided, kinks: Kinks | None, about: Subject
+) -> GradcheckReport | None:
+    """The report on a vjp of fewer digits, from f in float64; None if that does not decide."""
+    agreed: Agreement | Undecided
+    try:
+        same = replace(candidate, points=wide).evaluated()
+        agreed = _along_directions(same, kinks, about.seed)
+    except (ContractError, DomainEdge):
+        same, agreed = candidate, why
+    if isinstance(agreed, Agreement) and agreed.resolution <= sufficient(np.dtype(np.float64)):
+        evidence = compare(candidate, wide, Float64Gradients(same, agreed.resolution), about.seed)
+        report = judge(
+            candidate, evidence, about, str(why), f"its own in float64, which agree by {agreed.witness}"
+        )
+        if report.verdict == "pass":
+            return replace(report, miss_probability=MISS_PROBABILITY)
+    evidence = compare(candidate, wide, partial(numerical_vjps, kinks=kinks), about.seed)
+    report = judge(candidate, evidence, about, str(why), DIFFERENCES)
+    # what is wrong in float32 alone may be rounding, which differences in float32 know of
+    if report.verdict == "fail" and not _wrong_in_float64(candidate, wide, kinks, about):
+        return None
+    return None if report.verdict == "inconclusive" else report
 
 
 def _wrong_in_float64(

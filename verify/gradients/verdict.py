@@ -16,6 +16,8 @@ from verify.gradients.elementwise import Comparison, Evidence
 from verify.gradients.numerical import UNEXAMINED
 from verify.gradients.report import Element, GradcheckReport, Subject, Verdict
 
+WRONG = "the gradient is wrong, beyond the error bars of two ladders of steps"
+
 TOP = 5
 
 
@@ -117,7 +119,7 @@ def _verdict(
                 "at kinks the gradient is wrong: it lies outside of the one-sided derivatives. (Several "
                 "kinks that meet may add up to that; Kinks(convention='any') leaves them unjudged)"
             )
-        return "fail", "the gradient is wrong, beyond the error bars of two ladders of steps"
+        return "fail", WRONG
     for c, unknown in zip(comparisons, undecided, strict=True):
         examined = np.count_nonzero(c.reason[0] != UNEXAMINED)
         where = f"of {examined} elements of {candidate.label(c.position)}"
