@@ -767,7 +767,7 @@ UNDECIDED: dict[str, Undecided] = {
     "jax.scipy.special: spence at 1": Undecided(
         lambda m, x: m.spence(x),
         (np.array([0.75, 1.0]),),
-        "too noisy",
+        "with the last bits of its arguments",
         "it has gradient 0 there, where -1 is due, but -1 one bit away: that counts as an error of rounding",
     ),
     "torch: exp in float32 of float64": Undecided(

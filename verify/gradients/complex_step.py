@@ -9,7 +9,16 @@ from itertools import pairwise
 
 import numpy as np
 
-from verify.gradients.arrays import Array, Floats, Function, Joined, as_tuple, join, values_beside
+from verify.gradients.arrays import (
+    Array,
+    Floats,
+    Function,
+    Joined,
+    as_tuple,
+    is_floating,
+    join,
+    values_beside,
+)
 from verify.gradients.numerical import UNEXAMINED, Estimates
 
 STEP = 2.0**-100
@@ -121,7 +130,11 @@ def complex_vjps(
     Raises:
         ComplexUnsafe: f does not take complex numbers.
     """
-    inputs = join(points, [position])
+    # all others are complex, too, as code that adds to them in place expects
+    others = [
+        x.astype(np.complex128) if is_floating(x) and p != position else x for p, x in enumerate(points)
+    ]
+    inputs = join(others, [position])
     shape = (len(dys), inputs.vector.size)
     value, error = np.full(shape, np.nan), np.full(shape, np.inf)
     for element in range(shape[1]) if elements is None else elements:

@@ -23,7 +23,7 @@ from verify.gradients.arrays import (
     unit_roundoff,
 )
 from verify.gradients.claims import additivity, require_homogeneous
-from verify.gradients.complex_step import complex_vjps
+from verify.gradients.complex_step import ComplexUnsafe, complex_vjps
 from verify.gradients.contract import Candidate, ContractError, DomainEdge
 from verify.gradients.directional import Agreement, agreement
 from verify.gradients.directions import MISS_PROBABILITY, random_cotangent
@@ -265,7 +265,10 @@ def _by_complex_steps(
     differences cost fifty times as much."""
     if not (isinstance(why, Disagreement) and why.witness == COMPLEX_STEPS):
         return None
-    evidence = compare(candidate, candidate.points, complex_vjps, about.seed)
+    try:
+        evidence = compare(candidate, candidate.points, complex_vjps, about.seed)
+    except ComplexUnsafe:  # all inputs at once it may take, and no single one
+        return None
     report = judge(candidate, evidence, about, str(why), COMPLEX_STEPS)
     return (evidence, report) if report.verdict == "fail" else None
 
