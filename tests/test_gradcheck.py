@@ -810,6 +810,14 @@ def test_clipping_above_the_cotangents_is_found() -> None:
     assert "is not 2^2 vjp(dy)" in report.reason
 
 
+def test_a_mistake_beside_an_empty_input_is_found() -> None:
+    def vjp(dy: Array, x: Array, e: Array) -> tuple[Array, Array]:
+        return dy * 2 * x * (1 + 1e-10), np.full_like(e, dy.sum())
+
+    report = gradcheck(lambda x, e: x * x + e.sum(), vjp, [X, np.empty(0)])
+    assert report.verdict == "fail", report
+
+
 def test_a_transposed_3_by_3_is_no_border() -> None:
     x, w = _generator(0).standard_normal((2, 3)), _generator(1).standard_normal((3, 3))
     report = gradcheck(lambda x, w: x @ w, lambda dy, x, w: (dy @ w.T, (x.T @ dy).T.copy()), [x, w])

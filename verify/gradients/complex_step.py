@@ -130,6 +130,9 @@ def complex_vjps(
     Raises:
         ComplexUnsafe: f does not take complex numbers.
     """
+    if not points[position].size:
+        nothing = np.empty((len(dys), *points[position].shape))
+        return Estimates(nothing, nothing, nothing.astype(str), np.empty((0, 2), dtype=np.intp))
     # all others are complex, too, as code that adds to them in place expects
     others = [
         x.astype(np.complex128) if is_floating(x) and p != position else x for p, x in enumerate(points)

@@ -11,6 +11,7 @@ from verify.gradients.arrays import Array, Function, as_output, as_tuple, coarse
 from verify.gradients.diagnosis import explain_shape
 
 Cotangent = tuple[Array, ...]
+FLOAT64: np.dtype[np.floating] = np.dtype(np.float64)
 
 
 class ContractError(Exception):
@@ -47,16 +48,13 @@ class Candidate:
     outputs: tuple[Array, ...] = ()
     many: bool = False
     """f returns a tuple, and so dy is one."""
+    dtype: np.dtype[np.floating] = FLOAT64
+    """The least precise dtype that f or vjp may have computed in; of the inputs, until there are outputs."""
 
     def label(self, position: int) -> str:
         """How a report calls an input."""
         name = f" ({self.names[position]})" if position < len(self.names) else ""
         return f"input {position}{name}"
-
-    @property
-    def dtype(self) -> np.dtype[np.floating]:
-        """The least precise dtype that f or vjp may have computed in."""
-        return coarsest([*self.points, *self.outputs])
 
     def evaluated(self) -> Candidate:
         """The candidate with the outputs of f.
@@ -72,7 +70,12 @@ class Candidate:
         _require_equal("f", first, second)
         if not first:
             raise ContractError("f returns an empty tuple; required: at least one array")
-        return replace(self, outputs=first, many=isinstance(results[0], tuple | list))
+        return replace(
+            self,
+            outputs=first,
+            many=isinstance(results[0], tuple | list),
+            dtype=coarsest([*self.points, *first]),
+        )
 
     def gradients(
         self, dy: Cotangent, points: tuple[Array, ...] | None = None, numerical: Sequence[Array] | None = None
@@ -125,8 +128,7 @@ def _call(
     """Call with copies; raise if the call raises, changes an argument, or returns the memory of an input."""
     copies = tuple(_copy(a) for a in args)
     try:
-        with np.errstate(all="ignore"):
-            result = function(*copies)
+        result = function(*copies)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a foreign function may raise anything, SystemExit included
