@@ -733,6 +733,18 @@ FORMS: dict[str, tuple[Function, Function, Sequence[npt.ArrayLike], str]] = {
         [np.array([[1.0, 1.0, 1.0, 1.0, 2.0, 3.0], [2.0, 2.0, 2.0, 2.0, 2.0, 1.0]])],
         "only at",
     ),
+    "no mask": (
+        lambda x: np.tril(x) ** 2,
+        lambda dy, x: dy * 2 * np.tril(x) + np.triu(dy, 1),
+        [np.arange(1.0, 10.0).reshape(3, 3)],
+        "only above the diagonal, and everywhere there",
+    ),
+    "a symmetric gradient": (
+        lambda x: np.tril(x) ** 2,
+        lambda dy, x: dy * np.tril(x) + (dy * np.tril(x)).T,
+        [np.arange(1.0, 10.0).reshape(3, 3)],
+        "its symmetric part alone",
+    ),
     "no projection": (
         _per_row,
         lambda dy, x: dy / np.sqrt((x * x).mean(axis=1, keepdims=True)),

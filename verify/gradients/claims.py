@@ -15,10 +15,11 @@ NEIGHBOURS = 8
 SPREAD = 4.0
 """The rounding error of a claimed gradient is taken as SPREAD times the largest change of it among
 NEIGHBOURS equal problems, see `rounding_error`. For normally distributed errors z_0 ... z_8 the probability
-that |z_0| > 4 max |z_i| is about E[(0.8 |z_0| / 4)^8] = 0.2^8 * 105 = 3e-4; a false alarm needs twice that
-error, 0.1^8 * 105 = 1e-6, on top of both numerical bars."""
+that |z_0| > 4 max |z_i| is about E[(0.8 |z_0| / 4)^8] = 0.2^8 * 105 = 3e-4, and less for the changes
+|z_i - z_0|, which a large z_0 is part of; a false alarm needs twice that error, 0.1^8 * 105 = 1e-6, on top
+of both numerical bars."""
 
-ROUNDINGS = 4
+LAST_PLACES = 4
 """Last places of its largest element that a gradient may be off by: claims of 1e-180 beside it are zeros."""
 
 
@@ -62,7 +63,7 @@ def rounding_error(
     floors = []
     for g in claim:
         largest = float(abs(g).max(initial=0.0, where=np.isfinite(g)))
-        floors.append(ROUNDINGS / 2 * (float(info.eps) * largest + float(info.smallest_subnormal)))
+        floors.append(LAST_PLACES / 2 * (float(info.eps) * largest + float(info.smallest_subnormal)))
     # a change of inf (the neighbour overflows) leaves the element undecided
     return [SPREAD * change + floor for change, floor in zip(changes, floors, strict=True)]
 

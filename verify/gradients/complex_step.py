@@ -19,6 +19,7 @@ from verify.gradients.arrays import (
     join,
     values_beside,
 )
+from verify.gradients.directions import ROUNDINGS
 from verify.gradients.numerical import UNEXAMINED, Estimates
 
 STEP = 2.0**-100
@@ -30,11 +31,6 @@ must agree with: shorter where a kink is near, longer where f changes by a few l
 
 PROVED = 2.0**-26
 """Half of the digits: what of a derivative a complex step may lose without being seen."""
-
-
-ROUNDINGS = 8.0
-"""Roundings of a complex step or of a claim, relative to the Euclidean norm of the terms of a sum: those of
-stable algorithms are independent and of either sign. It takes no more to be left to a closer look."""
 
 
 class ComplexUnsafe(Exception):

@@ -51,7 +51,7 @@ def diagnose(
             *_chain_rule(claimed, numerical, bar, context.arrays),
             *_missing_terms(claimed, numerical, bar, context.arrays),
         ]
-    return tuple(found or _at_borders(failing))
+    return tuple(found or [*_in_triangle(failing), *_at_borders(failing)])
 
 
 def explain_shape(claimed: Floats, shape: tuple[int, ...], numerical: Floats | None) -> tuple[str, ...]:
@@ -133,6 +133,9 @@ def _rearranged(claimed: Floats, numerical: Floats, bar: Floats) -> Iterator[str
         turned = numerical.transpose(order)
         if order != axes and turned.shape == claimed.shape and holds(turned, bar.transpose(order)):
             yield "transposed" if len(axes) == 2 else f"transposed: axes in the order {order}"
+    square = claimed.ndim == 2 and claimed.shape[0] == claimed.shape[1]
+    if square and holds((numerical + numerical.T) / 2, (bar + bar.T) / 2):
+        yield "its symmetric part alone, as for a symmetric input: see `through` and `symmetric`"
     for chosen in _subsets(claimed.ndim) if len(axes) <= MOST_AXES else ():
         if holds(np.flip(numerical, chosen), np.flip(bar, chosen)):
             yield f"reversed along axis {chosen[0]}" if len(chosen) == 1 else f"reversed along axes {chosen}"
@@ -205,6 +208,15 @@ def _confined(failing: Bools) -> list[str]:
         if len(touched) <= failing.shape[axis] // 2:
             found.append(f"only at {touched[:5].tolist()} of axis {axis}")
     return found
+
+
+def _in_triangle(failing: Bools) -> Iterator[str]:
+    """Failures on one side of the diagonals of square matrices, all of one side."""
+    if failing.ndim > 1 and failing.shape[-1] == failing.shape[-2] > 2:
+        above = np.triu(np.ones(failing.shape[-2:], dtype=bool), 1)
+        for side, name in ((above, "above"), (above.T, "below")):
+            if failing[..., side].all() and not failing[..., ~side].any():
+                yield f"only {name} the diagonal, and everywhere there: a mask is missing, or a half"
 
 
 def _at_borders(failing: Bools) -> Iterator[str]:

@@ -15,9 +15,9 @@ import numpy as np
 
 from verify.gradients.arrays import Floats, Function, Joined, flatten, join, sufficient, unit_roundoff
 from verify.gradients.claims import neighbour
-from verify.gradients.complex_step import PROVED, ROUNDINGS, ComplexUnsafe, complex_slope, prove_safe
+from verify.gradients.complex_step import PROVED, ComplexUnsafe, complex_slope, prove_safe
 from verify.gradients.contract import Candidate
-from verify.gradients.directions import missable, signed
+from verify.gradients.directions import ROUNDINGS, missable, signed
 from verify.gradients.draws import (
     COMPLEX_STEPS,
     PATHS,

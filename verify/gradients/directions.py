@@ -12,6 +12,11 @@ from verify.gradients.arrays import Array, Floats
 MISS_PROBABILITY = 1e-9
 """How likely an error as large as the stated resolution may be missed."""
 
+ROUNDINGS = 8.0
+"""What roundings may do to a sum along a direction, in units of the roundoff times the Euclidean norm of its
+terms: those of a stable algorithm are few, independent, and of either sign. What takes more is looked at
+more closely."""
+
 
 def signed(rng: np.random.Generator, shape: tuple[int, ...], bits: int) -> Floats:
     """Random signs times magnitudes evenly spread over [1, 2), with so many bits after the point."""

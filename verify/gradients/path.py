@@ -17,9 +17,7 @@ from numpy.polynomial import legendre
 
 from verify.gradients.arrays import Array, Floats, Joined, flatten, unit_roundoff, values_beside
 from verify.gradients.contract import Candidate, ContractError, Cotangent
-
-ROUNDINGS = 8.0
-"""Roundings allowed to each of the norms in `_rounding`: those of a stable algorithm are few."""
+from verify.gradients.directions import ROUNDINGS
 
 NODES = 12
 """Nodes of the first rule; the second has twice as many; half of that in formats of less than 40 bits.

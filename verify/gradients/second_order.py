@@ -29,15 +29,12 @@ from verify.gradients.arrays import (
     values_beside,
 )
 from verify.gradients.complex_step import ComplexUnsafe, complex_slope, prove_safe
-from verify.gradients.directions import signed
+from verify.gradients.directions import ROUNDINGS, signed
 from verify.gradients.ladder import RESOLVED, differentiate, exponents
 from verify.gradients.report import GradcheckReport, Subject
 
 PAIRS = 3
 """Pairs of directions for which the Hessian is shown to be symmetric."""
-
-ROUNDINGS = 8.0
-"""Roundings of a complex step, relative to the largest element of its product."""
 
 
 class HessianProduct(NamedTuple):
