@@ -808,12 +808,21 @@ def test_bad_arguments_are_named() -> None:
         (1.0, {}, "inputs is 1.0; required: a sequence"),
         ([X], {"differentiable": 0}, "differentiable is 0; required: a sequence of positions"),
         ([X], {"kinks": "left"}, "kinks is 'left'; required: verify.Kinks"),
+        ([np.ma.masked_less(X, 0)], {}, "input 0 is a MaskedArray; required: a plain array"),
     ):
         options: Any = keywords
         with pytest.raises(TypeError, match=re.escape(message)):
             gradcheck(np.square, _square_vjp, inputs, **options)
     with pytest.raises(ValueError, match=r"Kinks\.breakpoints fails: division by zero"):
         gradcheck(_only_real(np.square), _square_vjp, [X], kinks=Kinks(breakpoints=lambda x, d: 1 / 0))
+
+
+def test_a_mask_in_a_result_is_not_dropped() -> None:
+    report = gradcheck(np.square, lambda dy, x: np.ma.masked_less(dy * 2 * x, 0), [X])
+    assert report.verdict == "fail"
+    assert "is a MaskedArray; required: an array like the input" in report.reason
+    report = gradcheck(lambda x: np.ma.masked_less(x, 0), _square_vjp, [X])
+    assert "f returns a MaskedArray; required: plain arrays" in report.reason
 
 
 def test_clipping_above_the_cotangents_is_found() -> None:

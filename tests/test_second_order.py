@@ -80,6 +80,15 @@ def test_a_direction_of_another_shape_is_refused() -> None:
         hessian_vector_product(cube_vjp, [np.empty(0)], np.ones(0), [np.empty(0)])
 
 
+def test_a_vjp_of_another_shape_and_a_bad_seed_are_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"vjp returns gradients of shapes \[\(3, 2\)\]; required: \[\(2, 3\)\]"
+    ):
+        check_hessian_symmetry(lambda dy, x: (dy * x).T, [X], U)
+    with pytest.raises(ValueError, match="seed is -1; required: an integer of at least 0"):
+        check_hessian_symmetry(softmax_vjp, [X], U, seed=-1)
+
+
 # ---------------------------------------------------------------------------------------------------- charts
 
 

@@ -36,6 +36,12 @@ def is_floating(x: Array) -> bool:
     return x.dtype.kind == "f" and x.dtype.itemsize <= 8
 
 
+def is_plain(x: Array) -> bool:
+    """Whether an array is nothing else beside: a mask would be lost without a word, a matrix has its own `*`
+    and all its rows are matrices."""
+    return type(x) in (np.ndarray, np.memmap)
+
+
 def coarsest(arrays: Sequence[Array]) -> np.dtype[np.floating]:
     """The dtype of the least precise floating array; float64 if there is none."""
     dtypes = (np.dtype(np.float64), *(a.dtype for a in arrays if is_floating(a)))
@@ -90,6 +96,8 @@ def as_output(y: object) -> Array:
     if not isinstance(y, np.ndarray | np.floating | float):
         raise TypeError(f"f returns a {type(y).__name__}; required: a floating array, or a tuple of them")
     array = np.array(y)
+    if isinstance(y, np.ndarray) and not is_plain(y):
+        raise TypeError(f"f returns a {type(y).__name__}; required: plain arrays")
     if not is_floating(array):
         raise TypeError(f"f returns dtype {array.dtype}; required: float16, float32 or float64")
     return array
@@ -106,6 +114,12 @@ def as_points(inputs: Sequence[npt.ArrayLike]) -> tuple[Array, ...]:
     given: object = inputs
     if not isinstance(given, Sequence):
         raise TypeError(f"inputs is {given!r}; required: a sequence with one array for each argument, [x]")
+    for position, x in enumerate(inputs):
+        if isinstance(x, np.ndarray) and not is_plain(x):
+            raise TypeError(
+                f"input {position} is a {type(x).__name__}; required: a plain array. np.asarray takes the "
+                "bare numbers: fill or drop masked entries before"
+            )
     points = tuple(snap(np.asarray(x)) for x in inputs)
     for position, x in enumerate(points):
         if not is_floating(x) and x.dtype.kind not in "biu":

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from verify.gradients.arrays import Array, Function, as_output, as_tuple, coarsest, is_floating
+from verify.gradients.arrays import Array, Function, as_output, as_tuple, coarsest, is_floating, is_plain
 from verify.gradients.diagnosis import explain_shape
 
 Cotangent = tuple[Array, ...]
@@ -101,7 +101,9 @@ class Candidate:
         )
 
     def _gradient(self, position: int, g: object, x: Array, numerical: Array | None) -> Array:
-        if not isinstance(g, np.ndarray | np.floating | float):
+        if not isinstance(g, np.ndarray | np.floating | float) or (
+            isinstance(g, np.ndarray) and not is_plain(g)
+        ):
             raise ContractError(
                 f"the gradient of {self.label(position)} is a {type(g).__name__}; "
                 "required: an array like the input"

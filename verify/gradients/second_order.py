@@ -126,6 +126,12 @@ def _problem(
     if not positions:
         raise ValueError("inputs have no floating element; required: at least one, to differentiate by")
     cotangent = tuple(map(np.asarray, dy)) if isinstance(dy, tuple) else np.asarray(dy)
+    floating = [x.shape for x in points if is_floating(x)]
+    given = [np.shape(g) for g in as_tuple(vjp(cotangent, *(x.copy() for x in points)))]
+    if given != floating:
+        raise ValueError(
+            f"vjp returns gradients of shapes {given}; required: {floating}, as the floating inputs"
+        )
     return points, lambda *x: as_tuple(vjp(cotangent, *x)), join(points, positions)
 
 
