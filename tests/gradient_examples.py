@@ -20,6 +20,17 @@ class Example(NamedTuple):
     inputs: Callable[[np.random.Generator, float], tuple[Array, ...]]
 
 
+def only_real(f: Callable[..., Any]) -> Callable[..., Any]:
+    """f, which refuses complex numbers: no complex step can decide, paths or differences do."""
+
+    def real(*inputs: Array) -> Any:
+        if any(np.iscomplexobj(x) for x in inputs):
+            raise TypeError("real numbers only")
+        return f(*inputs)
+
+    return real
+
+
 def softmax(x: Array) -> Array:
     e = np.exp(x - x.max(axis=-1, keepdims=True))
     return np.asarray(e / e.sum(axis=-1, keepdims=True))

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tests.gradient_examples import EXAMPLES, Example, layer_norm, softmax, softmax_vjp
+from tests.gradient_examples import EXAMPLES, Example, layer_norm, only_real, softmax, softmax_vjp
 from verify import Kinks, gradcheck
 from verify.gradients.arrays import join
 from verify.gradients.complex_step import ComplexUnsafe, complex_slope, prove_safe
@@ -28,17 +28,6 @@ SMOOTH = [name for name in EXAMPLES if "ReLU" not in name]
 
 def _generator(seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)
-
-
-def only_real(f: Function) -> Function:
-    """f, which refuses complex numbers: paths decide."""
-
-    def real(*inputs: Array) -> Any:
-        if any(np.iscomplexobj(x) for x in inputs):
-            raise TypeError("real numbers only")
-        return f(*inputs)
-
-    return real
 
 
 def only(dtype: npt.DTypeLike, f: Function) -> Function:
@@ -104,15 +93,15 @@ def test_an_error_above_the_stated_single_one_never_passes() -> None:
         assert right.method == "complex steps"
 
         def vjp(
-            dy: Array, *inputs: Array, order: int = order, error: float = 2 * right.single
+            dy: Array, *inputs: Array, order: int = order, error: float = 20 * right.single
         ) -> list[Array]:
             gradients = [g.copy() for g in EXAMPLES["layer_norm"].vjp(dy, *inputs)]
             gradients[order].flat[-1] += error * abs(gradients[order]).max() * dy.flat[-1]
             return gradients
 
-        # relative to the largest gradient of any of the cotangents, each at most a few times the others
+        # 20: the largest gradient under one cotangent is some times smaller than the largest under all
         report = gradcheck(example.f, vjp, inputs, seed=seed)
-        assert report.verdict != "pass" or report.single > right.single, (seed, order, report)
+        assert report.verdict != "pass", (seed, order, report)
 
 
 # ------------------------------------------------------------- complex steps that lose what they should not

@@ -18,7 +18,7 @@ from sklearn.neural_network import _base as sklearn_base
 
 from refnet import OPS
 from specs import SPECS, Domain
-from tests.gradient_examples import EXAMPLES, MISTAKES, softmax, softmax_vjp
+from tests.gradient_examples import EXAMPLES, MISTAKES, only_real, softmax, softmax_vjp
 from verify.arithmetic.formats import FLOAT32, FLOAT64, Format
 from verify.gradients import GradcheckReport, Kinks, assert_gradients, gradcheck
 from verify.gradients.diagnosis import explain_shape
@@ -318,17 +318,6 @@ def _moves_one_by_one(dy: Array, x: Array) -> Array:
     return dy * 2 * x
 
 
-def _only_real(f: Function) -> Function:
-    """f, which refuses complex numbers: no complex step can decide."""
-
-    def real(*inputs: Array) -> Any:
-        if any(np.iscomplexobj(x) for x in inputs):
-            raise TypeError("real numbers only")
-        return f(*inputs)
-
-    return real
-
-
 def _only_near(vjp: Function, *points: Array) -> Function:
     """vjp, which refuses all but the nearest neighbours of a point: no path can be taken."""
 
@@ -426,7 +415,7 @@ INCONCLUSIVE: dict[str, tuple[Function, Function, Sequence[npt.ArrayLike], str]]
     ),
     "an edge where f exits": (_in_unit(np.square, _exits), _square_vjp, [EDGES], "domain edge at 6 of 8"),
     "a vjp that takes no neighbour": (
-        _only_real(np.square),
+        only_real(np.square),
         _moves_one_by_one,
         [EDGES],
         "domain edge beside the point, whose last bits were changed: vjp raises RuntimeError: these do not",
@@ -511,7 +500,7 @@ def test_a_gradient_that_is_added_up_carelessly_is_not_blamed() -> None:
 def test_what_one_ladder_finds_wrong_and_another_does_not_is_no_fail() -> None:
     example = EXAMPLES["layer_norm"]  # right; its bars miss by a little, as they do once in some thousands
     inputs = example.inputs(_generator(9), 1e-3)
-    report = gradcheck(_only_real(example.f), _only_near(example.vjp, *inputs), inputs, seed=9)
+    report = gradcheck(only_real(example.f), _only_near(example.vjp, *inputs), inputs, seed=9)
     assert report.verdict == "inconclusive", report
     assert "outside their error bars, but not by the margin of a fail" in report.reason
 
@@ -625,7 +614,7 @@ def _weak_kinks_vjp(dy: Array, b: Array) -> Array:
 def test_declared_branches_keep_the_steps_on_one_side_of_a_kink() -> None:
     """With complex steps and paths out of the way."""
     b = np.array([0.5])
-    f, vjp = _only_real(_weak_kinks), _only_near(_weak_kinks_vjp, b)
+    f, vjp = only_real(_weak_kinks), _only_near(_weak_kinks_vjp, b)
     kinks = Kinks(branches=lambda b: Z + b > 0.5)
     assert gradcheck(f, vjp, [b]).verdict == "inconclusive"
     known = gradcheck(f, vjp, [b], kinks=kinks)
@@ -814,7 +803,7 @@ def test_bad_arguments_are_named() -> None:
         with pytest.raises(TypeError, match=re.escape(message)):
             gradcheck(np.square, _square_vjp, inputs, **options)
     with pytest.raises(ValueError, match=r"Kinks\.breakpoints fails: division by zero"):
-        gradcheck(_only_real(np.square), _square_vjp, [X], kinks=Kinks(breakpoints=lambda x, d: 1 / 0))
+        gradcheck(only_real(np.square), _square_vjp, [X], kinks=Kinks(breakpoints=lambda x, d: 1 / 0))
 
 
 def test_a_mask_in_a_result_is_not_dropped() -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from refnet.op import is_plain
+
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -34,12 +36,6 @@ def snap(x: Array) -> Array:
 def is_floating(x: Array) -> bool:
     """Whether x is of a dtype that can be differentiated: not bfloat16 (kind "V"), not a long double."""
     return x.dtype.kind == "f" and x.dtype.itemsize <= 8
-
-
-def is_plain(x: Array) -> bool:
-    """Whether an array is nothing else beside: a mask would be lost without a word, a matrix has its own `*`
-    and all its rows are matrices."""
-    return type(x) in (np.ndarray, np.memmap)
 
 
 def coarsest(arrays: Sequence[Array]) -> np.dtype[np.floating]:

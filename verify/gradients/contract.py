@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from verify.gradients.arrays import Array, Function, as_output, as_tuple, coarsest, is_floating, is_plain
+from refnet.op import is_plain
+from verify.gradients.arrays import Array, Function, as_output, as_tuple, coarsest, is_floating
 from verify.gradients.diagnosis import explain_shape
 
 Cotangent = tuple[Array, ...]
@@ -55,6 +56,13 @@ class Candidate:
         """How a report calls an input."""
         name = f" ({self.names[position]})" if position < len(self.names) else ""
         return f"input {position}{name}"
+
+    def cotangent(self, flat: Array) -> Cotangent:
+        """A cotangent from one vector: the elements of all outputs, one after the other."""
+        parts = np.split(flat, np.cumsum([y.size for y in self.outputs])[:-1])
+        return tuple(
+            part.reshape(y.shape).astype(y.dtype) for part, y in zip(parts, self.outputs, strict=True)
+        )
 
     def evaluated(self) -> Candidate:
         """The candidate with the outputs of f.

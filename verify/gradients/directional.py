@@ -35,11 +35,6 @@ from verify.gradients.walks import tolerance_along_paths
 DRAWS = (3, 6)
 """Independent cotangents of an output, and directions for them; the more if the fewer resolve too little."""
 
-
-COARSEST = 2.0**-40
-"""Formats with a larger unit roundoff are left to the derivatives of all elements: a float32 would have a
-resolution of 1e-2."""
-
 RANGE = 2.0**-6
 """Elements of a gradient below this part of the largest get no more weight in a direction: what they
 change in the outputs cancels in the gradient, and its rounding errors would drown the others."""
@@ -74,7 +69,7 @@ def agreement(
         Undecided: no witness decides for some input, or one disagrees.
         ContractError: vjp breaks its contract.
     """
-    if unit_roundoff(candidate.dtype) > COARSEST:
+    if candidate.dtype != np.float64:  # a float32 would have a resolution of 1e-2
         raise Undecided("in so few digits, sums say too little of their terms")
     outputs = [output for output, y in enumerate(candidate.outputs) if y.size]
     groups = [list(draws) if len(candidate.outputs) == 1 else [] for _ in outputs]

@@ -18,6 +18,17 @@ terms: those of a stable algorithm are few, independent, and of either sign. Wha
 more closely."""
 
 
+def as_seed(seed: object) -> int:
+    """A seed as an int.
+
+    Raises:
+        ValueError: it is no integer of at least 0.
+    """
+    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:
+        raise ValueError(f"seed is {seed!r}; required: an integer of at least 0. Choose any, such as seed=0")
+    return int(seed)
+
+
 def signed(rng: np.random.Generator, shape: tuple[int, ...], bits: int) -> Floats:
     """Random signs times magnitudes evenly spread over [1, 2), with so many bits after the point."""
     drawn = rng.integers(0, 2 << bits, size=shape)

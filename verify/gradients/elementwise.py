@@ -115,20 +115,7 @@ class Float64Gradients:
         elements: Sequence[int] | None = None,
     ) -> Estimates:
         order = self.candidate.positions.index(position)
-        sizes = [y.size for y in self.candidate.outputs]
-        value = np.array(
-            [
-                self.candidate.gradients(
-                    tuple(
-                        part.reshape(y.shape)
-                        for part, y in zip(
-                            np.split(dy, np.cumsum(sizes)[:-1]), self.candidate.outputs, strict=True
-                        )
-                    )
-                )[order]
-                for dy in dys
-            ]
-        )
+        value = np.array([self.candidate.gradients(self.candidate.cotangent(dy))[order] for dy in dys])
         largest = abs(value).reshape(len(dys), -1).max(axis=1, initial=0.0)
         error = np.zeros_like(value) + self.resolution * largest.reshape(-1, *[1] * (value.ndim - 1))
         return Estimates(value, error, np.full(value.shape, ""), np.empty((0, 2), dtype=np.intp))

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from verify.gradients.arrays import Array, Function, as_points, coarsest, is_floating
 from verify.gradients.contract import Candidate
+from verify.gradients.directions import as_seed
 from verify.gradients.escalation import decide
 from verify.gradients.kinks import Kinks
 from verify.gradients.report import GradcheckReport, Subject
@@ -81,9 +82,7 @@ def gradcheck(
         TypeError: an input has a dtype that cannot be differentiated, or `inputs` is no sequence of them.
         ValueError: seed is not an integer of at least 0, or `differentiable` names no floating input.
     """
-    given: object = seed
-    if not isinstance(given, int | np.integer) or isinstance(given, bool) or given < 0:
-        raise ValueError(f"seed is {seed!r}; required: an integer of at least 0. Choose any, such as seed=0")
+    seed = as_seed(seed)
     known: object = kinks
     if not isinstance(known, Kinks | None):
         raise TypeError(f"kinks is {known!r}; required: verify.Kinks(...), such as Kinks(convention='left')")
@@ -100,7 +99,7 @@ def gradcheck(
     about = Subject(
         _called(f),
         _called(vjp),
-        int(seed),
+        seed,
         candidate.dtype.name,
         "".join(f", {name}={value!r}" for name, value in options.items() if value is not None),
     )

@@ -156,7 +156,9 @@ def sampler(f: Function, points: Sequence[Array], position: int, kinks: Kinks | 
     if rows is None:
         return one
     for row, moved in zip(rows, stack, strict=True):
-        single = values_beside(f, [moved if p == position else x for p, x in enumerate(points)], row.size)
+        single = values_beside(
+            f, [moved if p == position else other for p, other in enumerate(points)], row.size
+        )
         if not _close(row, single, one._places):
             return one
     return Sampler(f, tuple(points), position, outputs, True, kinks)

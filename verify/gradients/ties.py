@@ -37,8 +37,9 @@ def require_ties(
     for output, elements in _meeting(kinked):
         direction = np.zeros(points[position].size)
         direction[elements] = abs(signed(rng, (len(elements),), 20))
-        cotangent = _one_hot(candidate, output)
-        claim = candidate.gradients(cotangent)[candidate.positions.index(position)].ravel()
+        alone = np.zeros(sum(y.size for y in candidate.outputs))
+        alone[output] = 1
+        claim = candidate.gradients(candidate.cotangent(alone))[candidate.positions.index(position)].ravel()
         terms = claim[elements].astype(np.float64) * direction[elements]
         claimed = float(terms.sum())
         own = 4 * unit_roundoff(candidate.dtype) * float(abs(terms).sum())
@@ -60,18 +61,6 @@ def _meeting(kinked: Array) -> Iterator[tuple[int, Array]]:
     outputs, counts = np.unique(kinked[:, 1], return_counts=True)
     for output in outputs[counts > 1][:OUTPUTS]:
         yield int(output), kinked[kinked[:, 1] == output, 0]
-
-
-def _one_hot(candidate: Candidate, output: int) -> tuple[Array, ...]:
-    """The cotangent of one element of all outputs, which are counted one after the other."""
-    cotangent = []
-    for y in candidate.outputs:
-        dy = np.zeros_like(y)
-        if 0 <= output < y.size:
-            dy.flat[output] = 1
-        output -= y.size
-        cotangent.append(dy)
-    return tuple(cotangent)
 
 
 def _along(

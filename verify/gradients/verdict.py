@@ -16,12 +16,14 @@ from verify.gradients.elementwise import Comparison, Evidence
 from verify.gradients.numerical import UNEXAMINED
 from verify.gradients.report import Element, GradcheckReport, Subject, Verdict
 
-WRONG = "the gradient is wrong, beyond the error bars of two ladders of steps"
+WRONG = "the gradient is wrong, beyond the error bars of two sets of steps without a common one"
 
 TOP = 5
+"""Elements that a report shows."""
 
 
 def passed(candidate: Candidate, agreed: Agreement, about: Subject) -> GradcheckReport:
+    """The report on claims that agree along directions."""
     return GradcheckReport(
         "pass",
         "every gradient agrees with f along random directions",

@@ -158,11 +158,11 @@ def _noise(path: Path, t: float, rng: np.random.Generator) -> float:
     digits = -math.log2(unit_roundoff(path.candidate.dtype))
     here, value, (gradient, _) = path.at(t), path.value(t), path.gradients(t)
     start = join(here, path.inputs.positions)
+    width = np.maximum(abs(start.vector), start.largest(abs(start.vector)) / 16)
+    beside = replace(path.candidate, points=here)
     worst = 0.0
     for depth in DEPTHS:
-        largest = start.largest(abs(start.vector))
-        size = 2.0 ** -round(depth * digits) * np.maximum(abs(start.vector), largest / 16)
-        beside = replace(path.candidate, points=here)
+        size = 2.0 ** -round(depth * digits) * width
         delta = exact_delta(beside, start, size * signed(rng, size.shape, 20))
         change = math.fsum(path._replace(candidate=beside, inputs=start, delta=delta).value(1.0) - value)
         worst = max(worst, abs(change - float(gradient @ delta)))
