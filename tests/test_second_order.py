@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tests.gradient_examples import EXAMPLES, softmax, softmax_vjp
+from tests.gradient_examples import EXAMPLES, only_real, softmax, softmax_vjp
 from verify import check_hessian_symmetry, gradcheck, hessian_vector_product, symmetric, through, triangular
 
 Array = npt.NDArray[Any]
@@ -23,14 +23,8 @@ def cube_vjp(dy: Array, x: Array) -> Array:
     return np.asarray(dy * 3 * x**2)
 
 
-def only_real_cube_vjp(dy: Array, x: Array) -> Array:
-    if np.iscomplexobj(x):
-        raise TypeError("real numbers only")
-    return cube_vjp(dy, x)
-
-
 @pytest.mark.parametrize(
-    ("vjp", "method"), [(cube_vjp, "complex steps"), (only_real_cube_vjp, "differences")]
+    ("vjp", "method"), [(cube_vjp, "complex steps"), (only_real(cube_vjp), "differences")]
 )
 def test_the_hessian_of_a_sum_of_cubes(vjp: Any, method: str) -> None:
     product = hessian_vector_product(vjp, [X], np.ones_like(X), [U])
@@ -57,6 +51,16 @@ def test_right_gradients_have_a_symmetric_hessian(name: str) -> None:
     report = check_hessian_symmetry(example.vjp, inputs, dy)
     linear = name in ("sum",)
     assert report.verdict == ("inconclusive" if linear else "pass"), report
+
+
+@pytest.mark.parametrize("scale", [10.0, 100.0])
+def test_a_saturated_gradient_is_not_called_asymmetric(scale: float) -> None:
+    for name in ("softmax", "tanh MLP"):
+        for seed in range(12):
+            inputs = EXAMPLES[name].inputs(np.random.default_rng(seed), scale)
+            dy = np.random.default_rng(seed + 1).standard_normal(np.shape(EXAMPLES[name].f(*inputs)))
+            report = check_hessian_symmetry(EXAMPLES[name].vjp, inputs, dy, seed=seed)
+            assert report.verdict != "fail", (name, seed, report)
 
 
 def test_a_vjp_that_is_the_gradient_of_nothing_fails() -> None:

@@ -7,8 +7,10 @@ steps through vjp, with integrals of it along paths, or with differences of vjp.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -28,8 +30,10 @@ from verify.gradients.arrays import (
     join,
     values_beside,
 )
+from verify.gradients.claims import CANCELLED, SHRUNK, neighbour
 from verify.gradients.complex_step import ComplexUnsafe, complex_slope, prove_safe
-from verify.gradients.directions import ROUNDINGS, signed
+from verify.gradients.directions import as_seed, signed
+from verify.gradients.draws import COMPLEX_STEPS, SPREAD, STRETCHES
 from verify.gradients.ladder import RESOLVED, differentiate, exponents
 from verify.gradients.report import GradcheckReport, Subject
 
@@ -86,9 +90,7 @@ def check_hessian_symmetry(
     makes it the check of a backward whose forward is out of reach. It is necessary, not sufficient: twice a
     gradient is symmetric, too. See `hessian_vector_product` for the arguments.
     """
-    given: object = seed
-    if not isinstance(given, int | np.integer) or isinstance(given, bool) or given < 0:
-        raise ValueError(f"seed is {seed!r}; required: an integer of at least 0. Choose any, such as seed=0")
+    seed = as_seed(seed)
     points, gradient, joined = _problem(vjp, inputs, dy)
     rng = np.random.default_rng(seed)
     about = Subject("f", getattr(vjp, "__name__", type(vjp).__name__), seed)
@@ -148,8 +150,7 @@ def _product(
     try:
         prove_safe(gradient, joined, direction, signed(rng, centre.shape, 20))
         value = complex_slope(gradient, joined, direction, centre.size)
-        bar = ROUNDINGS * float(np.finfo(np.float64).eps) * float(abs(value).max())
-        return value, np.full_like(value, bar), "complex steps"
+        return value, _rounding(gradient, joined, direction, value, rng), COMPLEX_STEPS
     except ComplexUnsafe:
         steps = 2.0 ** -exponents(np.finfo(dtype).nmant + 1)
 
@@ -161,7 +162,33 @@ def _product(
         plus, minus = (np.array([beside(sign * h) for h in steps]) for sign in (1, -1))
         found = differentiate(steps, plus, minus, centre, dtype)
         sure = found.code == RESOLVED
-        return np.where(sure, found.value, 0.0), np.where(sure, found.error, np.inf), "differences"
+        # what terms that cancel leave of the gradient, over the largest step (see `claims.cancelled`)
+        smaller = [values_beside(gradient, joined.split(k * joined.vector), centre.size) for k in SHRUNK]
+        largest = float(np.nanmax(abs(np.array([centre, *smaller])), initial=0.0))
+        error = found.error + CANCELLED * float(np.finfo(dtype).eps) * largest / steps[0]
+        return np.where(sure, found.value, 0.0), np.where(sure, error, np.inf), "differences"
+
+
+def _rounding(
+    gradient: Callable[..., tuple[Array, ...]],
+    joined: Joined,
+    direction: Floats,
+    value: Floats,
+    rng: np.random.Generator,
+) -> Floats:
+    """The rounding error of a complex step: its own, what it changes by with the last bits of the inputs, and
+    what terms that cancel may leave, of which smaller inputs show the size (see `claims.cancelled`)."""
+    change, largest = np.zeros_like(value), float(abs(value).max())
+    for stretch in STRETCHES:
+        near = replace(joined, vector=neighbour(rng, joined.vector))
+        moved = complex_slope(gradient, near, stretch * direction, value.size) / stretch
+        change = np.maximum(change, abs(moved - value))
+    for factor in SHRUNK:
+        with contextlib.suppress(ComplexUnsafe):  # outside of the domain
+            smaller = replace(joined, vector=factor * joined.vector)
+            terms = complex_slope(gradient, smaller, direction, value.size)
+            largest = max(largest, float(abs(terms).max()))
+    return SPREAD * change + CANCELLED * float(np.finfo(np.float64).eps) * largest
 
 
 def _parts(points: Sequence[Array], vector: Floats) -> tuple[Floats, ...]:
