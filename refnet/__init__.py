@@ -30,7 +30,7 @@ from refnet.network import (
     predict,
     predict_probabilities,
 )
-from refnet.op import ArgumentError, Array, Labels, Op, Operator
+from refnet.op import Activation, ArgumentError, Array, Labels, MultiOp, Op, Operator
 from refnet.optimizers import sgd_step
 from refnet.storage import load_network, save_network
 from refnet.training import (
@@ -57,6 +57,7 @@ OPS: Mapping[str, Operator] = MappingProxyType({op.name: op for table in _TABLES
 
 __all__ = [
     "OPS",
+    "Activation",
     "ArgumentError",
     "Array",
     "EpochRecord",
@@ -65,6 +66,7 @@ __all__ = [
     "History",
     "Labels",
     "Layer",
+    "MultiOp",
     "Network",
     "Op",
     "Operator",

@@ -37,7 +37,7 @@ def _identity_backward(residuals: IdentityResiduals, dy: Array) -> ElementwiseGr
     return ElementwiseGradients(dy.copy())
 
 
-identity = Op("identity", "()->()", ("x",), _identity, _identity_backward)
+identity = Op("identity", "(...)->(...)", ("x",), _identity, _identity_backward)
 
 # -------------------------------------------------------------------------------------------------- relu
 
@@ -62,7 +62,7 @@ def _relu_backward(residuals: ReluResiduals, dy: Array) -> ElementwiseGradients:
     return ElementwiseGradients(dx)
 
 
-relu = Op("relu", "()->()", ("x",), _relu, _relu_backward)
+relu = Op("relu", "(...)->(...)", ("x",), _relu, _relu_backward)
 
 # ----------------------------------------------------------------------------------------------- sigmoid
 
@@ -91,7 +91,7 @@ def _sigmoid_backward(residuals: SigmoidResiduals, dy: Array) -> ElementwiseGrad
     return ElementwiseGradients(dy * (decay / ((1.0 + decay) * (1.0 + decay))))
 
 
-sigmoid = Op("sigmoid", "()->()", ("x",), _sigmoid, _sigmoid_backward)
+sigmoid = Op("sigmoid", "(...)->(...)", ("x",), _sigmoid, _sigmoid_backward)
 
 # -------------------------------------------------------------------------------------------------- tanh
 
@@ -114,7 +114,7 @@ def _tanh_backward(residuals: TanhResiduals, dy: Array) -> ElementwiseGradients:
     return ElementwiseGradients(dy * (4.0 * decay / ((1.0 + decay) * (1.0 + decay))))
 
 
-tanh = Op("tanh", "()->()", ("x",), _tanh, _tanh_backward)
+tanh = Op("tanh", "(...)->(...)", ("x",), _tanh, _tanh_backward)
 
 # ------------------------------------------------------------------------------------ functions of a row
 
@@ -194,7 +194,7 @@ def _softmax_backward(residuals: SoftmaxResiduals, dy: Array) -> ElementwiseGrad
     return ElementwiseGradients(dx.swapaxes(axis, -1))
 
 
-softmax = Op("softmax", "(c)->(c)", ("x",), _softmax, _softmax_backward)
+softmax = Op("softmax", "(...,c)->(...,c)", ("x",), _softmax, _softmax_backward)
 
 
 class LogSoftmaxResiduals(NamedTuple):
@@ -225,7 +225,7 @@ def _log_softmax_backward(residuals: LogSoftmaxResiduals, dy: Array) -> Elementw
     return ElementwiseGradients(dx.swapaxes(axis, -1))
 
 
-log_softmax = Op("log_softmax", "(c)->(c)", ("x",), _log_softmax, _log_softmax_backward)
+log_softmax = Op("log_softmax", "(...,c)->(...,c)", ("x",), _log_softmax, _log_softmax_backward)
 
 
 class LogSumExpResiduals(NamedTuple):
@@ -257,6 +257,6 @@ def _logsumexp_backward(residuals: LogSumExpResiduals, dy: Array) -> Elementwise
     return ElementwiseGradients(probabilities.swapaxes(axis, -1) * np.expand_dims(dy, axis))
 
 
-logsumexp = Op("logsumexp", "(c)->()", ("x",), _logsumexp, _logsumexp_backward)
+logsumexp = Op("logsumexp", "(...,c)->(...)", ("x",), _logsumexp, _logsumexp_backward)
 
 OPS = (identity, relu, sigmoid, tanh, softmax, log_softmax, logsumexp)

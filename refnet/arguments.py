@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from refnet.op import FLOATS, HALF, UNPLAIN, ArgumentError, Array, Labels, Op, Operator, is_plain
+from refnet.op import FLOATS, HALF, UNPLAIN, Activation, ArgumentError, Array, Labels, Op, is_plain
 
 HEADS = ("softmax", "sigmoid")
 
@@ -62,7 +62,7 @@ def validate_generator(op: str, rng: object) -> None:
 
 def validate_activation(op: str, activation: object) -> None:
     """Refuse what does not map each element of one array to one element."""
-    if not isinstance(activation, Op) or activation.signature != "()->()":
+    if not isinstance(activation, Op) or activation.signature != "(...)->(...)":
         kind = (
             f"{activation.name}, of signature {activation.signature}"
             if isinstance(activation, Op)
@@ -72,7 +72,7 @@ def validate_activation(op: str, activation: object) -> None:
             op,
             "activation",
             kind,
-            "an elementwise operator, of signature ()->()",
+            "an elementwise operator, of signature (...)->(...)",
             "Use refnet.relu, tanh, sigmoid or identity; a softmax belongs to the head.",
         )
 
@@ -190,7 +190,7 @@ def validate_array(
 
 
 def validate_network(
-    op: str, x: Array, params: object, activation: Operator, *, name: str = "x"
+    op: str, x: Array, params: object, activation: Activation, *, name: str = "x"
 ) -> tuple[Array, list[tuple[Array, Array]], np.dtype[np.floating]]:
     """Check x, params and activation against one another; return x and the layers in the dtype of the
     computation, and the dtype that they came in."""

@@ -41,6 +41,6 @@ def _linear_backward(residuals: LinearResiduals, dy: Array) -> LinearGradients:
     return LinearGradients(np.dot(dy, residuals.w.T), *linear_parameter_gradients(residuals, dy))
 
 
-linear = Op("linear", "(n,k),(k,m),(m)->(n,m)", ("x", "w", "b"), _linear, _linear_backward, batched=False)
+linear = Op("linear", "(n,k),(k,m),(m)->(n,m)", ("x", "w", "b"), _linear, _linear_backward)
 
 OPS = (linear,)

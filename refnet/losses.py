@@ -96,7 +96,11 @@ def _binary_cross_entropy_backward(residuals: TargetResiduals, dy: Array) -> Pro
 
 
 binary_cross_entropy = Op(
-    "binary_cross_entropy", "(),()->()", ("p", "t"), _binary_cross_entropy, _binary_cross_entropy_backward
+    "binary_cross_entropy",
+    "(...),(...)->(...)",
+    ("p", "t"),
+    _binary_cross_entropy,
+    _binary_cross_entropy_backward,
 )
 
 
@@ -134,7 +138,7 @@ def _binary_cross_entropy_with_logits_backward(residuals: BinaryLogitResiduals, 
 
 binary_cross_entropy_with_logits = Op(
     "binary_cross_entropy_with_logits",
-    "(),()->()",
+    "(...),(...)->(...)",
     ("z", "t"),
     _binary_cross_entropy_with_logits,
     _binary_cross_entropy_with_logits_backward,
@@ -167,7 +171,7 @@ def _categorical_cross_entropy_backward(residuals: TargetResiduals, dy: Array) -
 
 categorical_cross_entropy = Op(
     "categorical_cross_entropy",
-    "(c),(c)->()",
+    "(...,c),(...,c)->(...)",
     ("p", "t"),
     _categorical_cross_entropy,
     _categorical_cross_entropy_backward,
@@ -206,7 +210,7 @@ def _softmax_cross_entropy_backward(residuals: SoftmaxLossResiduals, dy: Array) 
 
 softmax_cross_entropy = Op(
     "softmax_cross_entropy",
-    "(c),(c)->()",
+    "(...,c),(...,c)->(...)",
     ("z", "t"),
     _softmax_cross_entropy,
     _softmax_cross_entropy_backward,
@@ -290,10 +294,11 @@ def _softmax_cross_entropy_with_integer_labels_backward(
 
 softmax_cross_entropy_with_integer_labels = Op(
     "softmax_cross_entropy_with_integer_labels",
-    "(c),()->()",
+    "(...,c),(...)->(...)",
     ("z", "labels"),
     _softmax_cross_entropy_with_integer_labels,
     _softmax_cross_entropy_with_integer_labels_backward,
+    integers=("labels",),
 )
 
 # ------------------------------------------------------------------------------------ mean squared error
@@ -311,7 +316,7 @@ def _mse_backward(residuals: TargetResiduals, dy: Array) -> ProbabilityGradients
     return ProbabilityGradients(2.0 * (_share(dy, reduction, p.size) * (p - t)))
 
 
-mse = Op("mse", "(),()->()", ("p", "t"), _mse, _mse_backward)
+mse = Op("mse", "(...),(...)->(...)", ("p", "t"), _mse, _mse_backward)
 
 OPS = (
     binary_cross_entropy,

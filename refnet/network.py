@@ -37,7 +37,7 @@ from refnet.losses import (
     label_loss_slope,
     softmax_cross_entropy_with_integer_labels,
 )
-from refnet.op import FLOATS, ArgumentError, Array, Labels, Operator
+from refnet.op import FLOATS, Activation, ArgumentError, Array, Labels
 
 Head = Literal["softmax", "sigmoid"]
 Scheme = Literal["he", "glorot", "zeros"]
@@ -68,7 +68,7 @@ class Network:
 
     sizes: tuple[int, ...]
     """The number of features, the neurons of each hidden layer, the number of outputs."""
-    activation: Operator = relu
+    activation: Activation = relu
     head: Head = "softmax"
 
     def __post_init__(self) -> None:
@@ -96,7 +96,7 @@ class Network:
 
     @classmethod
     def for_data(
-        cls, features: int, classes: int, *, hidden: Sequence[int] = (), activation: Operator = relu
+        cls, features: int, classes: int, *, hidden: Sequence[int] = (), activation: Activation = relu
     ) -> Network:
         """The network for samples of so many features and classes.
 
@@ -209,10 +209,10 @@ class NetworkResiduals(NamedTuple):
     layers: list[LinearResiduals]
     hidden: list[tuple[object, ...]]
     """The residuals of the activations, one fewer than there are layers."""
-    activation: Operator
+    activation: Activation
 
 
-def forward(x: Array, params: Params, *, activation: Operator = relu) -> tuple[Array, NetworkResiduals]:
+def forward(x: Array, params: Params, *, activation: Activation = relu) -> tuple[Array, NetworkResiduals]:
     """z = the logits (n, c) of the samples x (n, k)."""
     layers: list[LinearResiduals] = []
     hidden: list[tuple[object, ...]] = []
@@ -321,7 +321,7 @@ def rounded(layers: Params, dtype: np.dtype[np.floating]) -> list[Layer]:
 # ------------------------------------------------------------------------------------ the public functions
 
 
-def mlp(x: Array, params: Params, *, activation: Operator = relu) -> Array:
+def mlp(x: Array, params: Params, *, activation: Activation = relu) -> Array:
     """Return the logits z (n, c) of the samples x (n, k).
 
     The activation stands between the layers, none after the last. float16 and bfloat16 are computed in
@@ -337,7 +337,7 @@ def mlp(x: Array, params: Params, *, activation: Operator = relu) -> Array:
 
 
 def mlp_loss(
-    params: Params, x: Array, labels: Labels, *, activation: Operator = relu, head: Head = "softmax"
+    params: Params, x: Array, labels: Labels, *, activation: Activation = relu, head: Head = "softmax"
 ) -> Array:
     """Return the mean cross-entropy of the samples, a 0-d array.
 
@@ -355,7 +355,7 @@ def mlp_loss(
 
 
 def mlp_gradients(
-    params: Params, x: Array, labels: Labels, *, activation: Operator = relu, head: Head = "softmax"
+    params: Params, x: Array, labels: Labels, *, activation: Activation = relu, head: Head = "softmax"
 ) -> list[Layer]:
     """Return the gradients of `mlp_loss` for every weight and bias, in the form of the parameters.
 
@@ -370,7 +370,7 @@ def mlp_gradients(
 
 
 def predict_probabilities(
-    x: Array, params: Params, *, activation: Operator = relu, head: Head = "softmax"
+    x: Array, params: Params, *, activation: Activation = relu, head: Head = "softmax"
 ) -> Array:
     """Return the probability of each class for each sample, (n, classes): two columns under a sigmoid.
 
@@ -384,7 +384,7 @@ def predict_probabilities(
         return HEADS[head].probabilities(z).astype(dtype, copy=False)
 
 
-def predict(x: Array, params: Params, *, activation: Operator = relu, head: Head = "softmax") -> Labels:
+def predict(x: Array, params: Params, *, activation: Activation = relu, head: Head = "softmax") -> Labels:
     """Return the class of each sample: the most probable one, the first of a tie.
 
     For two classes under a sigmoid that is 1 above the probability 0.5.

@@ -15,8 +15,10 @@ Array = npt.NDArray[np.floating]
 Labels = npt.NDArray[np.integer]
 
 P = ParamSpec("P")
+Y = TypeVar("Y", bound=tuple[Array, ...])
 R = TypeVar("R", bound=tuple[object, ...])
 G = TypeVar("G", bound=tuple[Array, ...])
+A = TypeVar("A", bound=tuple[Array, ...])
 T = TypeVar("T", bound=tuple[object, ...])
 
 HALF = ("float16", "bfloat16")
@@ -33,7 +35,7 @@ class ArgumentError(ValueError):
 
 
 class Operator(Protocol):
-    """What every `Op` has, whatever its types: for code that walks over the operators."""
+    """What every `Op` and `MultiOp` has, whatever its types: for code that walks over the operators."""
 
     @property
     def name(self) -> str: ...
@@ -42,26 +44,39 @@ class Operator(Protocol):
     @property
     def arguments(self) -> tuple[str, ...]: ...
     @property
-    def batched(self) -> bool: ...
+    def integers(self) -> tuple[str, ...]: ...
     @property
-    def forward(self) -> Callable[..., tuple[Array, tuple[object, ...]]]: ...
+    def masks(self) -> tuple[str, ...]: ...
+    @property
+    def forward(self) -> Callable[..., tuple[Array | tuple[Array, ...], tuple[object, ...]]]: ...
     @property
     def backward(self) -> Callable[..., tuple[Array, ...]]: ...
     @property
-    def __call__(self) -> Callable[..., Array]: ...
+    def __call__(self) -> Callable[..., Array | tuple[Array, ...]]: ...
     @property
     def vjp(self) -> Callable[..., tuple[Array, ...]]: ...
 
 
+class Activation(Operator, Protocol):
+    """An operator with one output, as a layer of a network needs one."""
+
+    @property
+    def forward(self) -> Callable[..., tuple[Array, tuple[object, ...]]]: ...
+    @property
+    def __call__(self) -> Callable[..., Array]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Op(Generic[P, R, G]):
-    """A pure operator.
+    """A pure operator with one output.
 
     `forward(*args, **settings)` returns the output and the residuals; `backward(residuals, dy)` returns the
     gradients of `sum(dy * output)` for the differentiable arguments and uses nothing else. Both trust their
     arguments and accept any array-like that speaks NumPy's protocols. Calling the operator, or its `vjp`,
-    first validates the arguments against `signature` (a gufunc signature; leading axes are batch axes when
-    `batched`), computes float16 and bfloat16 in float32, and rounds the result once.
+    first validates the arguments against `signature` (a gufunc signature, in which "..." stands for the batch
+    axes that arguments share), computes float16 and bfloat16 in float32, and rounds the result once.
+
+    The arguments named in `integers` and `masks` are of integers and of bools; all others are floating.
     """
 
     name: str
@@ -69,7 +84,8 @@ class Op(Generic[P, R, G]):
     arguments: tuple[str, ...]
     forward: Callable[P, tuple[Array, R]]
     backward: Callable[[R, Array], G]
-    batched: bool = True
+    integers: tuple[str, ...] = ()
+    masks: tuple[str, ...] = ()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Array:
         """Return the output for validated arguments.
@@ -91,9 +107,59 @@ class Op(Generic[P, R, G]):
         dtype = _validate(self, args, kwargs)
         with np.errstate(all="ignore"):
             y, residuals = self.forward(*_in_float32(args), **kwargs)
-            _validate_cotangent(self, dy, dtype, y.shape)
-            gradients = self.backward(residuals, np.asarray(dy, dtype=y.dtype))
-            return tuple.__new__(type(gradients), (np.asarray(g, dtype=dtype) for g in gradients))
+            _validate_cotangent(self.name, "dy", dy, dtype, y.shape)
+            return _stored(self.backward(residuals, np.asarray(dy, dtype=y.dtype)), dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class MultiOp(Generic[P, Y, R, G]):
+    """A pure operator with several outputs, in a NamedTuple; all else is as in `Op`.
+
+    `backward(residuals, dy)` takes a cotangent for each output, in a record like that of the outputs.
+    """
+
+    name: str
+    signature: str
+    arguments: tuple[str, ...]
+    forward: Callable[P, tuple[Y, R]]
+    backward: Callable[[R, Y], G]
+    integers: tuple[str, ...] = ()
+    masks: tuple[str, ...] = ()
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Y:
+        """Return the outputs for validated arguments.
+
+        Raises:
+            ArgumentError: an argument has the wrong type, dtype, shape or value, or a setting is unknown.
+        """
+        dtype = _validate(self, args, kwargs)
+        with np.errstate(all="ignore"):
+            y, _ = self.forward(*_in_float32(args), **kwargs)
+            return _stored(y, dtype)
+
+    def vjp(self, dy: tuple[Array, ...], *args: P.args, **kwargs: P.kwargs) -> G:
+        """Return the gradients of the sum over the outputs of `sum(dy * output)`, one for each differentiable
+        argument; `dy` has a cotangent for each output.
+
+        Raises:
+            ArgumentError: an argument has the wrong type, dtype, shape or value, or a setting is unknown.
+        """
+        dtype = _validate(self, args, kwargs)
+        with np.errstate(all="ignore"):
+            y, residuals = self.forward(*_in_float32(args), **kwargs)
+            given: object = dy
+            if not isinstance(given, tuple) or len(given) != len(y):
+                raise ArgumentError(
+                    self.name,
+                    "dy",
+                    f"a {type(dy).__name__}",
+                    f"a tuple of {len(y)} arrays",
+                    "There is one cotangent for each output, of its shape.",
+                )
+            for k, (cotangent, output) in enumerate(zip(dy, y, strict=True)):
+                _validate_cotangent(self.name, f"dy[{k}]", cotangent, dtype, output.shape)
+            wide = (np.asarray(d, dtype=output.dtype) for d, output in zip(dy, y, strict=True))
+            return _stored(self.backward(residuals, tuple.__new__(type(y), wide)), dtype)
 
 
 def _in_float32(args: T) -> T:
@@ -103,9 +169,18 @@ def _in_float32(args: T) -> T:
     )
 
 
+def _stored(results: A, dtype: np.dtype[np.floating]) -> A:
+    """A record of results, rounded to the dtype of the arguments."""
+    return tuple.__new__(type(results), (np.asarray(result, dtype=dtype) for result in results))
+
+
+BATCH = "..."
+"""Stands for the batch axes in a signature."""
+
+
 @lru_cache
-def _core_axes(signature: str) -> tuple[tuple[str, ...], ...]:
-    """The named axes of each input: "(n,k),(k,m),(m)->(n,m)" gives (n,k), (k,m), (m)."""
+def _axes(signature: str) -> tuple[tuple[str, ...], ...]:
+    """The axes of each input: "(...,k),(k,m),(m)->(...,m)" gives (..., k), (k, m), (m)."""
     inputs, _, _ = signature.partition("->")
     return tuple(tuple(filter(None, group.strip("()").split(","))) for group in inputs.split("),"))
 
@@ -136,7 +211,7 @@ def _settings(forward: Callable[..., object]) -> tuple[tuple[str, ...], tuple[st
     return tuple(parameter.name for parameter in settings), tuple(parameter.name for parameter in due)
 
 
-def _validate_settings(op: Op[P, R, G], given: Mapping[str, object]) -> None:
+def _validate_settings(op: Operator, given: Mapping[str, object]) -> None:
     settings = _settings(op.forward)
     if settings is None:
         return
@@ -156,11 +231,11 @@ def _validate_settings(op: Op[P, R, G], given: Mapping[str, object]) -> None:
 
 
 def _validate(
-    op: Op[P, R, G], args: tuple[object, ...], settings: Mapping[str, object]
+    op: Operator, args: tuple[object, ...], settings: Mapping[str, object]
 ) -> np.dtype[np.floating]:
     """Check every array argument against the signature, and the names of the settings; return the floating
     dtype that the arrays share."""
-    expected = _core_axes(op.signature)
+    expected = _axes(op.signature)
     if len(args) != len(expected):
         raise ArgumentError(
             op.name,
@@ -171,9 +246,9 @@ def _validate(
         )
     _validate_settings(op, settings)
     dtype: np.dtype[np.floating] | None = None
-    axes: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     batch: tuple[int, ...] | None = None
-    for name, core, value in zip(op.arguments, expected, args, strict=True):
+    for name, axes, value in zip(op.arguments, expected, args, strict=True):
         if not isinstance(value, np.ndarray):
             raise ArgumentError(
                 op.name,
@@ -187,21 +262,25 @@ def _validate(
                 op.name, name, f"a {type(value).__name__}", "a NumPy array, and no subclass of it", UNPLAIN
             )
         dtype = _validate_dtype(op, name, value, dtype)
-        batch = _validate_shape(op, name, core, value.shape, axes, batch)
+        batch = _validate_shape(op, name, axes, value.shape, sizes, batch)
     if dtype is None:
         raise ArgumentError(op.name, "the argument list", "without floats", "a floating array", "Pass one.")
     return dtype
 
 
 def _validate_dtype(
-    op: Op[P, R, G], name: str, value: Array, dtype: np.dtype[np.floating] | None
+    op: Operator, name: str, value: Array, dtype: np.dtype[np.floating] | None
 ) -> np.dtype[np.floating] | None:
     given = value.dtype
-    if name == "labels":  # the one integer argument of any operator
+    if name in op.integers:
         if given.kind not in "iu":
             raise ArgumentError(
-                op.name, name, f"of dtype {given}", "an integer dtype", "Use labels.astype(np.int64)."
+                op.name, name, f"of dtype {given}", "an integer dtype", f"Use {name}.astype(np.int64)."
             )
+        return dtype
+    if name in op.masks:
+        if given.kind != "b":
+            raise ArgumentError(op.name, name, f"of dtype {given}", "bool", f"Use {name}.astype(bool).")
         return dtype
     if given.name not in FLOATS:
         raise ArgumentError(
@@ -223,26 +302,27 @@ def _validate_dtype(
 
 
 def _validate_shape(
-    op: Op[P, R, G],
+    op: Operator,
     name: str,
-    core: tuple[str, ...],
+    axes: tuple[str, ...],
     shape: tuple[int, ...],
-    axes: dict[str, int],
+    sizes: dict[str, int],
     batch: tuple[int, ...] | None,
-) -> tuple[int, ...]:
-    """Bind the core axes of one argument; return the batch axes that all arguments share."""
-    split = len(shape) - len(core)
-    leading, sizes = shape[: max(split, 0)], shape[max(split, 0) :]
-    wanted = ("..." if op.batched else "", *core)
-    known = ", ".join(f"{axis} = {size}" for axis, size in axes.items())
-    required = f"shape ({', '.join(filter(None, wanted))})" + (f" with {known}" if known else "")
-    if batch:
+) -> tuple[int, ...] | None:
+    """Bind the named axes of one argument; return the batch axes that all arguments share."""
+    named = tuple(axis for axis in axes if axis != BATCH)
+    split = len(shape) - len(named)
+    leading, own = shape[: max(split, 0)], shape[max(split, 0) :]
+    known = ", ".join(f"{axis} = {size}" for axis, size in sizes.items())
+    required = f"shape ({', '.join(axes)})" + (f" with {known}" if known else "")
+    batched = BATCH in axes
+    if batched and batch:
         required += f" and batch axes {batch}"
-    bad_batch = leading != batch if batch is not None else bool(leading) and not op.batched
+    bad_batch = bool(leading) if not batched else batch is not None and leading != batch
     if (
         split < 0
         or bad_batch
-        or any(axes.get(axis, size) != size for axis, size in zip(core, sizes, strict=True))
+        or any(sizes.get(axis, size) != size for axis, size in zip(named, own, strict=True))
     ):
         raise ArgumentError(
             op.name,
@@ -251,12 +331,12 @@ def _validate_shape(
             required,
             "Shapes must agree exactly: nothing is broadcast between arguments.",
         )
-    axes.update(zip(core, sizes, strict=True))
-    return leading
+    sizes.update(zip(named, own, strict=True))
+    return leading if batched else batch
 
 
 def _validate_cotangent(
-    op: Op[P, R, G], dy: object, dtype: np.dtype[np.floating], shape: tuple[int, ...]
+    op: str, name: str, dy: object, dtype: np.dtype[np.floating], shape: tuple[int, ...]
 ) -> None:
     if not isinstance(dy, np.ndarray | np.floating) or (isinstance(dy, np.ndarray) and not is_plain(dy)):
         given = f"a {type(dy).__name__}"
@@ -265,8 +345,8 @@ def _validate_cotangent(
     else:
         return
     raise ArgumentError(
-        op.name,
-        "dy",
+        op,
+        name,
         given,
         f"{dtype} of shape {shape}, like the output",
         "The cotangent has one entry for each entry of the output.",

@@ -68,6 +68,6 @@ def _sgd_step_backward(residuals: SgdResiduals, dy: Array) -> SgdGradients:
     return SgdGradients(dy.copy(), -residuals.learning_rate * dy)
 
 
-sgd_step = Op("sgd_step", "(),()->()", ("param", "grad"), _sgd_step, _sgd_step_backward)
+sgd_step = Op("sgd_step", "(...),(...)->(...)", ("param", "grad"), _sgd_step, _sgd_step_backward)
 
 OPS = (sgd_step,)

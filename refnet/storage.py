@@ -15,7 +15,7 @@ from refnet.op import ArgumentError, Array
 FORMAT = "refnet.network/1"
 """The array `format` of a file; `activation` and `head` are names, `w0, b0, w1, b1, ...` the layers."""
 
-ACTIVATIONS = {op.name: op for op in OPS if op.signature == "()->()"}
+ACTIVATIONS = {op.name: op for op in OPS if op.signature == "(...)->(...)"}
 HEADS: dict[str, Head] = {head: head for head in get_args(Head)}
 
 

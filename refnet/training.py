@@ -38,7 +38,7 @@ from refnet.network import (
     rounded,
     validate_form,
 )
-from refnet.op import ArgumentError, Array, Labels, Operator
+from refnet.op import Activation, ArgumentError, Array, Labels
 from refnet.optimizers import validate_learning_rate
 
 
@@ -272,7 +272,7 @@ def sgd_epoch(
     *,
     learning_rate: float,
     batch_size: int = 1,
-    activation: Operator = relu,
+    activation: Activation = relu,
     head: Head = "softmax",
 ) -> list[Layer]:
     """Return the parameters after one pass over the samples, in the order given.
@@ -298,7 +298,7 @@ def _descend(
     labels: Labels,
     learning_rate: float,
     batch_size: int,
-    activation: Operator,
+    activation: Activation,
     head: Head,
 ) -> Params:
     """The steps of an epoch, on arguments that are trusted."""
@@ -362,7 +362,7 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    params: Params, x: Array, labels: Labels, *, activation: Operator = relu, head: Head = "softmax"
+    params: Params, x: Array, labels: Labels, *, activation: Activation = relu, head: Head = "softmax"
 ) -> Evaluation:
     """Return the mean loss and the accuracy of a network on samples.
 
@@ -375,7 +375,7 @@ def evaluate(
         return _evaluate(layers, x, labels, activation, head)
 
 
-def _evaluate(params: Params, x: Array, labels: Labels, activation: Operator, head: Head) -> Evaluation:
+def _evaluate(params: Params, x: Array, labels: Labels, activation: Activation, head: Head) -> Evaluation:
     z, _ = forward(x, params, activation=activation)
     lost = np.logical_or.reduce(np.isnan(z), axis=-1)
     right = np.equal(HEADS[head].decide(z), labels) & ~lost
@@ -390,7 +390,7 @@ def run_epochs(
     *,
     learning_rate: float,
     batch_size: int = 1,
-    activation: Operator = relu,
+    activation: Activation = relu,
     head: Head = "softmax",
 ) -> Iterator[tuple[EpochRecord, list[Layer]]]:
     """Train without end: yield a record and the parameters after each epoch, computed when it is asked for.
@@ -421,7 +421,7 @@ def _epochs(
     rng: np.random.Generator,
     learning_rate: float,
     batch_size: int,
-    activation: Operator,
+    activation: Activation,
     head: Head,
 ) -> Iterator[tuple[EpochRecord, list[Layer]]]:
     for epoch in count(1):

@@ -78,7 +78,7 @@ SPECS = (
     Spec(
         name="identity",
         summary="The activation of a layer without one.",
-        signature="()->()",
+        signature="(...)->(...)",
         definition=_identity,
         inputs=X,
         laws=("odd",),
@@ -89,7 +89,7 @@ SPECS = (
     Spec(
         name="relu",
         summary="The rectified linear unit: the positive part of x.",
-        signature="()->()",
+        signature="(...)->(...)",
         definition=_relu,
         inputs=X,
         kinks=(
@@ -111,7 +111,7 @@ SPECS = (
     Spec(
         name="sigmoid",
         summary="The logistic function: a probability from a logit.",
-        signature="()->()",
+        signature="(...)->(...)",
         definition=_sigmoid,
         inputs=X,
         laws=("unit-interval", "reflection", "nan-reaches-gradients"),
@@ -132,7 +132,7 @@ SPECS = (
     Spec(
         name="tanh",
         summary="The hyperbolic tangent.",
-        signature="()->()",
+        signature="(...)->(...)",
         definition=_tanh,
         inputs=X,
         laws=("odd", "nan-reaches-gradients"),
@@ -153,7 +153,7 @@ SPECS = (
     Spec(
         name="softmax",
         summary="A distribution from a row of logits.",
-        signature="(c)->(c)",
+        signature="(...,c)->(...,c)",
         definition=_softmax,
         inputs=X,
         settings=AXIS,
@@ -194,7 +194,7 @@ SPECS = (
     Spec(
         name="log_softmax",
         summary="The logarithm of softmax.",
-        signature="(c)->(c)",
+        signature="(...,c)->(...,c)",
         definition=_log_softmax,
         inputs=X,
         settings=AXIS,
@@ -226,7 +226,7 @@ SPECS = (
     Spec(
         name="logsumexp",
         summary="The logarithm of a sum of exponentials: a smooth maximum.",
-        signature="(c)->()",
+        signature="(...,c)->(...)",
         definition=_logsumexp,
         inputs=X,
         settings=AXIS,

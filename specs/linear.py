@@ -20,7 +20,6 @@ SPECS = (
         signature="(n,k),(k,m),(m)->(n,m)",
         definition=_linear,
         inputs=(Input("x", degree=2), Input("w", degree=2), Input("b")),
-        batched=False,
         cases=(
             Case(
                 "rows times columns, and the bias of the column",

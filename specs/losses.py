@@ -17,7 +17,7 @@ T_BINARY = Input("t", Domain.PROBABILITY, differentiable=False)
 P_ROW = Input("p", Domain.DISTRIBUTION)
 T_ROW = Input("t", Domain.DISTRIBUTION, differentiable=False)
 LOGITS = Input("z")
-LABELS = Input("labels", Domain.LABEL, differentiable=False)
+LABELS = Input("labels", Domain.INDEX, differentiable=False)
 NO_REDUCTION = "reduction"
 BROADCAST = "nothing is broadcast"
 
@@ -116,7 +116,7 @@ SPECS = (
     Spec(
         name="binary_cross_entropy",
         summary="The cost of a probability p for a yes-or-no target t.",
-        signature="(),()->()",
+        signature="(...),(...)->(...)",
         definition=_binary_cross_entropy,
         inputs=(P_BINARY, T_BINARY),
         settings=REDUCTION,
@@ -155,7 +155,7 @@ SPECS = (
     Spec(
         name="binary_cross_entropy_with_logits",
         summary="The cost of a logit z for a yes-or-no target t: sigmoid and binary cross-entropy in one.",
-        signature="(),()->()",
+        signature="(...),(...)->(...)",
         definition=_binary_cross_entropy_with_logits,
         inputs=(LOGITS, T_BINARY),
         settings=REDUCTION,
@@ -199,7 +199,7 @@ SPECS = (
     Spec(
         name="categorical_cross_entropy",
         summary="The cost of a distribution p for a target distribution t.",
-        signature="(c),(c)->()",
+        signature="(...,c),(...,c)->(...)",
         definition=_categorical_cross_entropy,
         inputs=(P_ROW, T_ROW),
         settings=REDUCTION,
@@ -230,7 +230,7 @@ SPECS = (
     Spec(
         name="softmax_cross_entropy",
         summary="The cost of a row of logits z for a target distribution t.",
-        signature="(c),(c)->()",
+        signature="(...,c),(...,c)->(...)",
         definition=_softmax_cross_entropy,
         inputs=(LOGITS, T_ROW),
         settings=REDUCTION,
@@ -280,7 +280,7 @@ SPECS = (
     Spec(
         name="softmax_cross_entropy_with_integer_labels",
         summary="The cost of a row of logits z for the class that is right.",
-        signature="(c),()->()",
+        signature="(...,c),(...)->(...)",
         definition=_softmax_cross_entropy_with_integer_labels,
         inputs=(LOGITS, LABELS),
         settings=REDUCTION,
@@ -337,7 +337,7 @@ SPECS = (
     Spec(
         name="mse",
         summary="The squared difference of predictions p and targets t.",
-        signature="(),()->()",
+        signature="(...),(...)->(...)",
         definition=_mse,
         inputs=(Input("p", degree=2), Input("t", differentiable=False, degree=2)),
         settings=REDUCTION,

@@ -68,7 +68,7 @@ def xlogy(x: Any, y: Any) -> Any:
     if not _is_exact(y):
         with np.errstate(all="ignore"):
             return np.where(zero, 0.0, x * np.log(np.where(zero, 1.0, y)))
-    return where(zero, 0 * x, x * log(where(zero, 1 + 0 * y, y)))
+    return where(zero, 0 * x * y, x * log(where(zero, 1 + 0 * y, y)))
 
 
 # ------------------------------------------------------------------------------- single numbers of a kind
@@ -208,6 +208,8 @@ def elementary(name: str, value: Any) -> Any:
     Raises:
         NotRational: the number is rational, the function is not.
     """
+    if isinstance(value, Unknown):
+        return value
     if isinstance(value, sympy.Basic):
         return getattr(sympy, name)(value)
     if isinstance(value, Exponential):
@@ -226,18 +228,42 @@ def elementary(name: str, value: Any) -> Any:
     return Series(getattr(value.terms, name)()) if isinstance(value, Series) else getattr(value, name)()
 
 
+class Unknown:
+    """A number of which nothing is known, and all that is computed from it: NaN, as it spreads on paper.
+
+    What `where` takes of it is known if the condition is, and takes the other one; unless the question is
+    what may be computed from it, in some case: then nothing is `decided` by conditions.
+    """
+
+    __slots__ = ("decided",)
+
+    def __init__(self, decided: bool) -> None:
+        self.decided = decided
+
+    def spread(self, *others: Any) -> Unknown:
+        return self
+
+    __neg__ = __abs__ = spread
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = spread
+    __truediv__ = __rtruediv__ = __pow__ = spread
+
+
 def _is_exact(x: Any) -> bool:
     """An array of exact numbers, or a single one, as the sum of such an array is."""
     if isinstance(x, np.ndarray):
         return bool(x.dtype == object)
-    return isinstance(x, arb | fmpq | Series | Exponential | sympy.Basic)
+    return isinstance(x, arb | fmpq | Series | Exponential | Unknown | sympy.Basic)
 
 
 def _zero(value: Any) -> Any:
+    if isinstance(value, Unknown):
+        return value
     return sympy.Eq(value, 0) if isinstance(value, sympy.Basic) else bool(constant(value) == 0)
 
 
 def _positive(value: Any) -> Any:
+    if isinstance(value, Unknown):
+        return value
     if isinstance(value, sympy.Basic):
         return value > 0
     number = constant(value)
@@ -249,6 +275,11 @@ def _positive(value: Any) -> Any:
 
 
 def _choose(condition: Any, x: Any, y: Any) -> Any:
+    if isinstance(condition, Unknown):
+        return condition
+    for value in (x, y):
+        if isinstance(value, Unknown) and not value.decided:
+            return value
     if isinstance(condition, bool | np.bool_ | sympy.logic.boolalg.BooleanAtom):
         return x if bool(condition) else y
     return sympy.Piecewise((x, condition), (y, True))

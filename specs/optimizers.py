@@ -17,9 +17,10 @@ SPECS = (
     Spec(
         name="sgd_step",
         summary="One step of gradient descent: the parameter less the learning rate times its gradient.",
-        signature="(),()->()",
+        signature="(...),(...)->(...)",
         definition=_sgd_step,
         inputs=(Input("param"), Input("grad")),
+        outputs=("param",),
         settings=(Setting("learning_rate", (0.125, 0.1, 0.5, 0.0078125, 0.003), required=True),),
         aspect=Aspect.STEP,
         laws=("zero-gradient",),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -16,14 +17,32 @@ Exact = npt.NDArray[np.object_]
 Floats = npt.NDArray[np.floating]
 SettingValue = str | int | float | bool
 
+BATCH = "..."
+"""Stands for the batch axes in a signature."""
+
+Size = Callable[[Mapping[str, int], Mapping[str, Any]], int]
+"""The size of an axis, from those of other axes and the settings."""
+
 
 class Domain(Enum):
     """Where an input lives, and so what a check may draw for it."""
 
     REAL = "any real number"
+    NONNEGATIVE = "a number that is not negative"
     PROBABILITY = "a number in [0, 1]"
     DISTRIBUTION = "non-negative numbers that sum to 1 along the last axis"
-    LABEL = "an integer in [0, c)"
+    INDEX = "an integer that counts along an axis"
+    COUNT = "an integer of at least 1"
+    MASK = "True or False"
+
+    @property
+    def is_integer(self) -> bool:
+        return self in (Domain.INDEX, Domain.COUNT)
+
+    @property
+    def is_floating(self) -> bool:
+        """Whether its numbers are of the format of a call; integers and masks are of their own."""
+        return not self.is_integer and self is not Domain.MASK
 
 
 class Aspect(Enum):
@@ -38,13 +57,22 @@ class Input:
     """One positional argument.
 
     `degree` is the highest power in which it enters an intermediate result: values beyond the root of the
-    format's largest number of that degree overflow in every honest computation.
+    format's largest number of that degree overflow in every honest computation. An index counts along the
+    axis `along`.
     """
 
     name: str
     domain: Domain = Domain.REAL
     differentiable: bool = True
     degree: int = 1
+    along: str = "c"
+
+    @property
+    def kind(self) -> str:
+        """Where it lives, in words."""
+        if self.domain is Domain.INDEX:
+            return f"an integer in [0, {self.along})"
+        return self.domain.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +159,14 @@ class Variant:
 class Spec:
     """What an operator is; each is itself alone, and serves as a key.
 
-    `signature` is a NumPy gufunc signature of one example; leading axes are batch axes, shared by all
-    inputs, unless `batched` is False. `definition(*inputs, **settings)` is the textbook formula on arrays
-    of exact numbers, in which no form is preferred for its rounding.
+    `signature` is a NumPy gufunc signature, in which "..." stands for the batch axes, the same wherever they
+    stand. `definition(*inputs, **settings)` is the textbook formula on arrays of exact numbers, in which no
+    form is preferred for its rounding; it returns one array, or a tuple of as many as there are `outputs`.
+
+    `derived` says how long an axis is that follows from others and from the settings, as the output of a
+    convolution does. `shapes` are sizes of the other axes at which an operator is checked, the smallest
+    first; of elementwise operators, rows (c) and matrix products (n, k, m) the checks know their own.
+    `equations` are printed where the definition on symbols would fill a page.
     """
 
     name: str
@@ -141,8 +174,11 @@ class Spec:
     signature: str
     definition: Callable[..., Any]
     inputs: tuple[Input, ...]
+    outputs: tuple[str, ...] = ("y",)
+    equations: tuple[str, ...] = ()
     settings: tuple[Setting, ...] = ()
-    batched: bool = True
+    derived: Mapping[str, Size] = field(default_factory=dict)
+    shapes: tuple[Mapping[str, int], ...] = ()
     kinks: tuple[Kink, ...] = ()
     laws: tuple[str, ...] = ()
     cases: tuple[Case, ...] = ()
@@ -154,9 +190,38 @@ class Spec:
 
     @property
     def core_axes(self) -> tuple[tuple[str, ...], ...]:
-        """The named axes of each input: "(n,k),(k,m),(m)->(n,m)" gives (n, k), (k, m), (m)."""
-        inputs, _, _ = self.signature.partition("->")
-        return tuple(tuple(filter(None, group.strip("()").split(","))) for group in inputs.split("),"))
+        """The named axes of each input: "(...,k),(k,m),(m)->(...,m)" gives (k), (k, m), (m)."""
+        return tuple(tuple(axis for axis in group if axis != BATCH) for group in self._groups(0))
+
+    @property
+    def output_axes(self) -> tuple[tuple[str, ...], ...]:
+        """The named axes of each output."""
+        return tuple(tuple(axis for axis in group if axis != BATCH) for group in self._groups(1))
+
+    @property
+    def batched_inputs(self) -> tuple[bool, ...]:
+        """Which inputs have the batch axes."""
+        return tuple(BATCH in group for group in self._groups(0))
+
+    @property
+    def batched_outputs(self) -> tuple[bool, ...]:
+        """Which outputs have the batch axes."""
+        return tuple(BATCH in group for group in self._groups(1))
+
+    @property
+    def batched(self) -> bool:
+        """Whether there are batch axes at all."""
+        return any(self.batched_inputs)
+
+    @property
+    def free_axes(self) -> tuple[str, ...]:
+        """The named axes of the inputs whose sizes may be chosen, in the order of the signature."""
+        named = dict.fromkeys(axis for axes in self.core_axes for axis in axes)
+        return tuple(axis for axis in named if axis not in self.derived)
+
+    def _groups(self, side: int) -> tuple[tuple[str, ...], ...]:
+        groups = re.findall(r"\(([^)]*)\)", self.signature.split("->")[side])
+        return tuple(tuple(filter(None, group.split(","))) for group in groups)
 
     @property
     def differentiable(self) -> tuple[int, ...]:

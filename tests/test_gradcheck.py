@@ -17,7 +17,7 @@ import pytest
 from sklearn.neural_network import _base as sklearn_base
 
 from refnet import OPS
-from specs import SPECS, Domain
+from specs import SPECS
 from tests.gradient_examples import EXAMPLES, MISTAKES, only_real, softmax, softmax_vjp
 from verify.arithmetic.formats import FLOAT32, FLOAT64, Format
 from verify.gradients import GradcheckReport, Kinks, assert_gradients, gradcheck
@@ -85,6 +85,9 @@ def test_a_wrong_shape_has_one_hint(
 # ------------------------------------------------------------------------------------- refnet's operators
 
 
+SIZES = {"c": 4, "n": 3, "k": 2, "m": 4}
+
+
 def _problem(
     name: str,
     vjp: Function,
@@ -95,10 +98,10 @@ def _problem(
 ) -> tuple[Function, Function, list[Array]]:
     """f, vjp and inputs; floating inputs without a gradient (targets) are held fixed."""
     spec = SPECS[name]
-    shape = Shape((3,) if spec.batched else (), {"c": 4, "n": 3, "k": 2, "m": 4})
+    shape = Shape((3,) if spec.batched else (), spec.shapes[0] if spec.shapes else SIZES)
     settings = spec.defaults | ({"reduction": reduction} if "reduction" in spec.defaults else {})
     example = make_example(spec, fmt, shape, regime, settings, [seed])
-    free = [i for i, item in enumerate(spec.inputs) if item.differentiable or item.domain is Domain.LABEL]
+    free = [i for i, item in enumerate(spec.inputs) if item.differentiable or item.domain.is_integer]
 
     def complete(inputs: Sequence[Array]) -> list[Array]:
         given = dict(zip(free, inputs, strict=True))

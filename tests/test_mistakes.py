@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from refnet import OPS
-from specs import SPECS, Domain
-from verify.arithmetic.bounds import ErrorBound, value_bound, vjp_bounds
+from specs import SPECS
+from verify.arithmetic.bounds import ErrorBound, value_bounds, vjp_bounds
+from verify.arithmetic.certified import in_order
 from verify.arithmetic.formats import FLOAT32, FLOAT64, Format, Truth
 from verify.arithmetic.symbolic import symbolic_vjp
 from verify.conformance import check
@@ -22,7 +23,7 @@ from verify.conformance.judge import judge
 from verify.conformance.network import NETWORK_FUNCTIONS
 from verify.conformance.plan import draw
 from verify.gradients import gradcheck
-from verify.laws.examples import Example, Shape, make_example
+from verify.laws.examples import Example, make_example, shape_at
 from verify.laws.law import LawViolation, NotApplicable, Subject
 from verify.laws.laws import LAWS
 from verify.laws.network import NetworkExample, NetworkRecipe, NetworkSubject
@@ -106,7 +107,7 @@ def _law_catches(mistake: Mistake, name: str) -> bool:
 
 def _own(example: Example) -> Example:
     """A copy: some mistakes write to what they are given."""
-    return replace(example, inputs=tuple(x.copy() for x in example.inputs), dy=example.dy.copy())
+    return example.with_inputs(*(x.copy() for x in example.inputs)).with_cotangents(np.copy)
 
 
 def _own_network(example: NetworkExample) -> NetworkExample:
@@ -146,11 +147,8 @@ SIZES = {"batch": 2, "n": 2, "k": 3, "m": 4, "c": 3}
 @cache
 def _derived(op: str, number: int) -> tuple[Example, tuple[Truth, ...]]:
     spec = SPECS[op]
-    rows = (2,) if any(spec.core_axes) else (2, 3)
     regime = ("normal", "saturating", "mixed")[number]
-    example = make_example(
-        spec, FLOAT64, Shape(rows if spec.batched else (), SIZES), regime, spec.defaults, [3]
-    )
+    example = make_example(spec, FLOAT64, shape_at(spec, SIZES), regime, spec.defaults, [3])
     return example, symbolic_vjp(spec, example.inputs, example.dy, FLOAT64, example.settings)
 
 
@@ -162,7 +160,7 @@ def _by_sympy(mistake: Mistake) -> bool:
         x, dy, settings = example.inputs, example.dy, example.settings
         wrong = _wrong(mistake, "vjp")
         with np.errstate(all="ignore"):
-            results = wrong(dy.copy(), *(a.copy() for a in x), **settings)
+            results = wrong(_own(example).dy, *(a.copy() for a in x), **settings)
         bounds = vjp_bounds(OPS[spec.name], spec, dy, x, settings, FLOAT64)
         for got, truth, bound in zip(results, truths, bounds, strict=True):
             if judge(np.asarray(got), truth, bound, FLOAT64).verdict is Verdict.FAIL:
@@ -174,7 +172,7 @@ def _by_differences(mistake: Mistake) -> bool:
     """The wrong gradient against differences of the right function; targets are held fixed."""
     spec, wrong = SPECS[mistake.op], _wrong(mistake, "vjp")
     example, _ = _derived(mistake.op, 0)
-    free = [k for k, i in enumerate(spec.inputs) if i.differentiable or i.domain is Domain.LABEL]
+    free = [k for k, i in enumerate(spec.inputs) if i.differentiable or i.domain.is_integer]
 
     def complete(inputs: tuple[Any, ...]) -> list[Any]:
         given = dict(zip(free, inputs, strict=True))
@@ -194,19 +192,18 @@ def _by_two_formats(mistake: Mistake) -> bool:
     for example in _examples(mistake.op, FLOAT32):
         wide = replace(
             example,
-            inputs=tuple(a if a.dtype.kind in "iu" else a.astype(np.float64) for a in example.inputs),
-            dy=example.dy.astype(np.float64),
-        )
+            inputs=tuple(a if a.dtype.kind in "iub" else a.astype(np.float64) for a in example.inputs),
+        ).with_cotangents(lambda d: d.astype(np.float64))
         results, bounds = [], []
         for each, fmt in ((_own(example), FLOAT32), (wide, FLOAT64)):
             x, settings = each.inputs, each.settings
             with np.errstate(all="ignore"):
                 if mistake.vjp is None:
-                    results.append([_wrong(mistake, "value")(*x, **settings)])
+                    results.append(list(in_order(_wrong(mistake, "value")(*x, **settings))))
                 else:
                     results.append(list(_wrong(mistake, "vjp")(each.dy, *x, **settings)))
             bounds.append(
-                [value_bound(op, spec, x, settings, fmt)]
+                value_bounds(op, spec, x, settings, fmt)
                 if mistake.vjp is None
                 else vjp_bounds(op, spec, each.dy, x, settings, fmt)
             )
@@ -288,9 +285,9 @@ def _evidence(op: str, fmt: Format) -> Iterator[Evidence]:
     spec = SPECS[op]
     for example in _examples(op, fmt)[:8]:
         x, settings = example.inputs, example.settings
-        y = OPS[op](*x, **settings)
-        bound = value_bound(OPS[op], spec, x, settings, fmt)
-        yield Evidence("value", example, (y,), (Truth.exactly(y),), (bound,))
+        y = in_order(OPS[op](*x, **settings))
+        bounds = value_bounds(OPS[op], spec, x, settings, fmt)
+        yield Evidence("value", example, y, tuple(map(Truth.exactly, y)), bounds)
 
 
 @pytest.mark.parametrize("op", OPS)

@@ -12,12 +12,12 @@ import pytest
 
 import refnet
 from refnet import (
+    Activation,
     ArgumentError,
     Array,
     Labels,
     Layer,
     Network,
-    Operator,
     binary_cross_entropy_with_logits,
     collapse,
     identity,
@@ -270,7 +270,7 @@ def integers(network: Network, samples: int) -> Problem:
 
 
 @pytest.mark.parametrize("activation", [relu, identity], ids=lambda op: op.name)
-def test_the_same_code_runs_on_arrays_with_error_bounds(activation: Operator) -> None:
+def test_the_same_code_runs_on_arrays_with_error_bounds(activation: Activation) -> None:
     p = integers(Network((4, 6, 5, 3), activation), 7)
     model = granted_model(FLOAT32, statistical=False)
 
@@ -514,7 +514,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str, str]] = {
     "a softmax in a hidden layer": (
         lambda: LOOSE.mlp(X, PARAMS, activation=softmax),
         "activation",
-        "softmax, of signature (c)->(c)",
+        "softmax, of signature (...,c)->(...,c)",
     ),
     "a function as activation": (
         lambda: LOOSE.mlp(X, PARAMS, activation=np.tanh),

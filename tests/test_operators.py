@@ -14,18 +14,19 @@ import pytest
 
 from refnet import OPS, ArgumentError, Array, Operator, relu, sigmoid, softmax
 from refnet.activations import ElementwiseGradients, ReluResiduals, SoftmaxResiduals
-from specs import SPECS, Domain, Spec
+from specs import SPECS, Spec
+from verify.arithmetic.certified import in_order
 from verify.arithmetic.formats import FLOAT32, FLOAT64, FORMATS, Format
-from verify.laws.examples import output_shape
+from verify.laws.examples import output_shapes
 
 Values = npt.NDArray[Any]
 
 
 def arrays(spec: Spec, inputs: Sequence[Any], fmt: Format) -> tuple[Values, ...]:
-    """The inputs of a case or a refusal in a format; whole numbers for labels stay integers."""
+    """The inputs of a case or a refusal in a format; integers and bools are what they are written as."""
     return tuple(
         np.asarray(x)
-        if item.domain is Domain.LABEL and np.asarray(x).dtype.kind in "iu"
+        if not item.domain.is_floating and np.asarray(x).dtype.kind in "iub"
         else np.asarray(x, fmt.dtype)
         for item, x in zip(spec.inputs, inputs, strict=True)
     )
@@ -39,13 +40,14 @@ def wrong_answers(spec: Spec, function: Callable[..., Any], fmt: Format) -> Iter
     for case in spec.cases:
         inputs = arrays(spec, case.inputs, fmt)
         settings = {**spec.defaults, **(case.settings or {})}
-        shape = output_shape(spec, inputs, settings)
-        expected = np.broadcast_to(np.asarray(case.expected, fmt.dtype), shape).astype(np.float64)
-        got = function(*inputs, **settings)
-        if got.dtype != fmt.dtype or got.shape != shape:
-            yield f"{case.why}: {got.dtype} of shape {got.shape}"
-        elif not np.array_equal(got.astype(np.float64), expected, equal_nan=True):
-            yield f"{case.why}: {got} for {expected}"
+        results = in_order(function(*inputs, **settings))
+        shapes = output_shapes(spec, inputs, settings)
+        for got, answer, shape in zip(results, in_order(case.expected), shapes, strict=True):
+            expected = np.broadcast_to(np.asarray(answer, fmt.dtype), shape).astype(np.float64)
+            if got.dtype != fmt.dtype or got.shape != shape:
+                yield f"{case.why}: {got.dtype} of shape {got.shape}"
+            elif not np.array_equal(got.astype(np.float64), expected, equal_nan=True):
+                yield f"{case.why}: {got} for {expected}"
 
 
 @pytest.mark.parametrize("fmt", FORMATS.values(), ids=lambda fmt: fmt.name)
@@ -105,7 +107,7 @@ def test_a_missing_refusal_is_found() -> None:
     under_another_name = replace(softmax, name="softmin")
     without_a_door = replace(
         softmax,
-        signature="()->()",
+        signature="(...)->(...)",
         forward=lambda x, *, axis=-1: (x, SoftmaxResiduals(x, axis)),
         backward=lambda residuals, dy: ElementwiseGradients(dy),
     )

@@ -37,7 +37,7 @@ def test_the_sheet_says_everything(name: str) -> None:
         spec.summary,
         spec.signature,
         *(f"{item.name} " for item in spec.inputs),
-        *(item.domain.value for item in spec.inputs),
+        *(item.kind for item in spec.inputs),
         *(repr(value) for setting in spec.settings for value in setting.values),
         *(f"{law.name} {law.statement}" for law in laws_of(spec)),
         *(kink.where for kink in spec.kinks),

@@ -22,7 +22,7 @@ import pytest
 import refnet
 import verify
 from refnet import OPS, Operator
-from specs import SPECS, Spec
+from specs import SPECS, Domain, Spec
 from verify.laws.laws import LAWS, laws_of
 
 ROOT = Path(__file__).parent.parent
@@ -327,7 +327,8 @@ def disagreements(spec: Spec, op: Operator) -> Iterator[str]:
         ("name", spec.name, op.name),
         ("signature", spec.signature, op.signature),
         ("arguments", tuple(item.name for item in spec.inputs), op.arguments),
-        ("batched", spec.batched, op.batched),
+        ("integers", tuple(i.name for i in spec.inputs if i.domain.is_integer), op.integers),
+        ("masks", tuple(i.name for i in spec.inputs if i.domain is Domain.MASK), op.masks),
         ("settings", [setting.name for setting in spec.settings], list(settings)),
         ("gradients", tuple(spec.inputs[k].name for k in spec.differentiable), gradients._fields),
     )
@@ -355,7 +356,8 @@ def test_specification_and_operator_agree(name: str) -> None:
         {"name": "softmin"},
         {"signature": "(n)->(n)"},
         {"inputs": ()},
-        {"batched": False},
+        {"inputs": (replace(SPECS["softmax"].inputs[0], domain=Domain.INDEX),)},
+        {"inputs": (replace(SPECS["softmax"].inputs[0], domain=Domain.MASK),)},
         {"settings": ()},
         {"inputs": (replace(SPECS["softmax"].inputs[0], differentiable=False),)},
         {"settings": (replace(SPECS["softmax"].settings[0], values=(0, -1)),)},

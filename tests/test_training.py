@@ -798,7 +798,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str, str]] = {
     "an activation of one's own": (
         lambda: LOOSE.save_network(
             "never",
-            Network((2, 8, 3), refnet.Op("relu", "()->()", ("x",), relu.forward, relu.backward)),
+            Network((2, 8, 3), refnet.Op("relu", "(...)->(...)", ("x",), relu.forward, relu.backward)),
             PARAMS,
         ),
         "network.activation",

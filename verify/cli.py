@@ -320,15 +320,16 @@ def train(
     """
     import numpy as np
 
-    from refnet import OPS, ArgumentError, Network, Scaling, evaluate, initialise, run_epochs, split
-    from refnet.storage import save_network
+    from refnet import ArgumentError, Network, Scaling, evaluate, initialise, run_epochs, split
+    from refnet.storage import ACTIVATIONS, save_network
     from verify.reports.training import epoch_row, heading, write_plot
 
     _plottable(plot)
     _writable(plot)
     _writable(save)
-    if activation not in OPS:
-        _fail(f"{activation}: no such activation. Common ones: relu, tanh, sigmoid, identity.", WRONG_USAGE)
+    if activation not in ACTIVATIONS:
+        known = "Common ones, all elementwise: relu, tanh, sigmoid, identity."
+        _fail(f"{activation}: no such activation. {known}", WRONG_USAGE)
     dataset = _dataset(data, label)
     try:
         sets = split(dataset.x, dataset.labels, seed=seed)
@@ -338,7 +339,7 @@ def train(
             dataset.x.shape[1],
             len(dataset.class_names),
             hidden=[size for size in hidden if size],
-            activation=OPS[activation],
+            activation=ACTIVATIONS[activation],
         )
         rng = np.random.default_rng(seed)
         params = initialise(network, rng)

@@ -458,21 +458,34 @@ def value_bound(
     settings: Mapping[str, Any],
     fmt: Format,
 ) -> ErrorBound:
-    """The bound of the operator's output: the largest over refnet's code and the spec's other forms."""
-    return ErrorBound(
-        *(_bounded_value(op, spec, inputs, settings, fmt, statistical).error for statistical in (False, True))
-    )
+    """The bound of the operator's one output: the largest over refnet's code and the spec's other forms."""
+    (bound,) = value_bounds(op, spec, inputs, settings, fmt)
+    return bound
+
+
+def value_bounds(
+    op: Operator,
+    spec: Spec,
+    inputs: Sequence[npt.NDArray[Any]],
+    settings: Mapping[str, Any],
+    fmt: Format,
+) -> tuple[ErrorBound, ...]:
+    """The bound of each output of an operator."""
+    both = [_bounded_values(op, spec, inputs, settings, fmt, statistical) for statistical in (False, True)]
+    return tuple(ErrorBound(d.error, s.error) for d, s in zip(*both, strict=True))
 
 
 def vjp_bounds(
     op: Operator,
     spec: Spec,
-    dy: npt.NDArray[Any],
+    dy: Any,
     inputs: Sequence[npt.NDArray[Any]],
     settings: Mapping[str, Any],
     fmt: Format,
 ) -> tuple[ErrorBound, ...]:
-    """The bounds of the gradients: the largest over refnet's code and the spec's other forms."""
+    """The bounds of the gradients: the largest over refnet's code and the spec's other forms. Of several
+    outputs, `dy` is a tuple.
+    """
     both = [_bounded_vjp(op, spec, dy, inputs, settings, fmt, statistical) for statistical in (False, True)]
     return tuple(ErrorBound(d.error, s.error) for d, s in zip(*both, strict=True))
 
@@ -490,7 +503,7 @@ def granted_model(fmt: Format, *, statistical: bool) -> RoundingModel:
 
 def in_model(inputs: Sequence[npt.NDArray[Any]], model: RoundingModel) -> list[Any]:
     """Inputs as they are read: exactly, but for subnormal numbers that may be flushed to zero."""
-    return [x if x.dtype.kind in "iu" else carried(x, model) for x in inputs]
+    return [x if x.dtype.kind in "iub" else carried(x, model) for x in inputs]
 
 
 def carried(x: npt.NDArray[Any], model: RoundingModel) -> Bounded:
@@ -519,40 +532,50 @@ def stored(result: Bounded, fmt: Format) -> Bounded:
     return Bounded(result.value, error, result.model)
 
 
-def _bounded_value(
+def _bounded_values(
     op: Operator,
     spec: Spec,
-    inputs: Sequence[npt.NDArray[Any]],
-    settings: Mapping[str, Any],
-    fmt: Format,
-    statistical: bool,
-) -> Bounded:
-    model = granted_model(fmt, statistical=statistical)
-    with np.errstate(all="ignore"):
-        y: Any = op.forward(*in_model(inputs, model), **settings)[0]
-        for form in spec.forms:
-            if form.value is not None:
-                y = cover(y, form.value(*in_model(inputs, model), **settings))
-    return stored(y, fmt)
-
-
-def _bounded_vjp(
-    op: Operator,
-    spec: Spec,
-    dy: npt.NDArray[Any],
     inputs: Sequence[npt.NDArray[Any]],
     settings: Mapping[str, Any],
     fmt: Format,
     statistical: bool,
 ) -> tuple[Bounded, ...]:
     model = granted_model(fmt, statistical=statistical)
-    cotangent = carried(dy, model)
     with np.errstate(all="ignore"):
-        _, residuals = op.forward(*in_model(inputs, model), **settings)
+        outputs = _in_order(op.forward(*in_model(inputs, model), **settings)[0])
+        for form in spec.forms:
+            if form.value is not None:
+                others = _in_order(form.value(*in_model(inputs, model), **settings))
+                outputs = tuple(cover(y, other) for y, other in zip(outputs, others, strict=True))
+    return tuple(stored(y, fmt) for y in outputs)
+
+
+def _in_order(results: Any) -> tuple[Bounded, ...]:
+    return tuple(results) if isinstance(results, tuple) else (results,)
+
+
+def _bounded_vjp(
+    op: Operator,
+    spec: Spec,
+    dy: Any,
+    inputs: Sequence[npt.NDArray[Any]],
+    settings: Mapping[str, Any],
+    fmt: Format,
+    statistical: bool,
+) -> tuple[Bounded, ...]:
+    model = granted_model(fmt, statistical=statistical)
+    with np.errstate(all="ignore"):
+        outputs, residuals = op.forward(*in_model(inputs, model), **settings)
+        cotangent: Any = (
+            tuple.__new__(type(outputs), (carried(d, model) for d in dy))
+            if isinstance(outputs, tuple)
+            else carried(dy, model)
+        )
         gradients: list[Any] = list(op.backward(residuals, cotangent))
         for form in spec.forms:
             if form.vjp is not None:
-                y = _bounded_value(op, spec, inputs, settings, fmt, statistical)
+                each = _bounded_values(op, spec, inputs, settings, fmt, statistical)
+                y = each if isinstance(outputs, tuple) else each[0]
                 others = form.vjp(cotangent, y, *in_model(inputs, model), **settings)
                 gradients = [cover(g, other) for g, other in zip(gradients, others, strict=True)]
     return tuple(stored(g, fmt) for g in gradients)

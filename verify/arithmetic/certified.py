@@ -14,15 +14,17 @@ derivative enters, and none of refnet's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from flint import arb, arb_series, ctx, fmpq, fmpq_series
 
-from specs.maths import Exponential, Indeterminate, NotRational, Series
+from specs.maths import Exponential, Indeterminate, NotRational, Series, Unknown
 from verify.arithmetic.formats import Format, Truth, Values
 
 Definition = Callable[..., Any]
@@ -68,22 +70,43 @@ def certify(
     Raises:
         Undecided: the definition is not defined there, or no precision of `PRECISIONS` suffices.
     """
+    (truth,) = certify_each(definition, inputs, fmt, settings)
+    return truth
+
+
+def certify_each(
+    definition: Definition, inputs: Sequence[Values], fmt: Format, settings: Mapping[str, Any]
+) -> tuple[Truth, ...]:
+    """The same for every output of a definition, which may return a tuple of arrays.
+
+    Raises:
+        Undecided: as for `certify`.
+    """
+    shapes: list[tuple[int, ...]] = []
 
     def evaluate(kind: Kind) -> Exact:
-        return _outputs(definition, [_lifted(x, kind) for x in inputs], settings, kind)
+        outputs = _outputs(definition, [_lifted(x, kind) for x in inputs], settings, kind)
+        shapes[:] = [y.shape for y in outputs]
+        return _joined(outputs)
 
-    return decide(evaluate, fmt)
+    whole = decide(evaluate, fmt)
+    ends = np.cumsum([0, *map(math.prod, shapes)])
+    return tuple(
+        Truth(whole.nearest[a:b].reshape(shape), whole.fraction[a:b].reshape(shape))
+        for (a, b), shape in zip(pairwise(ends), shapes, strict=True)
+    )
 
 
 def certify_vjp(
     definition: Definition,
     inputs: Sequence[Values],
     differentiable: Sequence[int],
-    dy: Values,
+    dy: Any,
     fmt: Format,
     settings: Mapping[str, Any],
 ) -> tuple[Truth, ...]:
-    """The gradients of `sum(dy * definition(*inputs))` for the inputs at the given positions.
+    """The gradients of `sum(dy * definition(*inputs))` for the inputs at the given positions; of several
+    outputs, `dy` is a tuple.
 
     At a kink, the derivative of the branch that the definition takes there.
 
@@ -93,14 +116,14 @@ def certify_vjp(
 
     def gradient_at(position: int, kind: Kind) -> Exact:
         lifted = [_lifted(x, kind) for x in inputs]
-        weights = _lifted(dy, kind).ravel()
+        weights = _joined([_lifted(d, kind) for d in in_order(dy)])
         x = inputs[position].astype(np.float64)
         gradient = np.empty(x.shape, dtype=object)
         for index in np.ndindex(x.shape):
             moved = lifted[position].copy()
             moved[index] = kind.series(float(x[index]))
             arguments = [*lifted[:position], moved, *lifted[position + 1 :]]
-            outputs = _outputs(definition, arguments, settings, kind).ravel()
+            outputs = _joined(_outputs(definition, arguments, settings, kind))
             gradient[index] = sum(map(_slope, outputs * weights), kind.number(0.0))
         return gradient
 
@@ -115,19 +138,47 @@ def _slope(value: Any) -> Any:
 
 def _outputs(
     definition: Definition, arguments: Sequence[Any], settings: Mapping[str, Any], kind: Kind
-) -> Exact:
+) -> tuple[Exact, ...]:
     exact = {name: kind.number(v) if isinstance(v, float) else v for name, v in settings.items()}
-    return np.asarray(definition(*arguments, **exact), dtype=object)
+    return tuple(np.asarray(y, dtype=object) for y in in_order(definition(*arguments, **exact)))
+
+
+def in_order(results: Any) -> tuple[Any, ...]:
+    """The results of an operator: one array, or the arrays of a tuple."""
+    return results if isinstance(results, tuple) else (results,)
+
+
+def _joined(arrays: Sequence[Exact]) -> Exact:
+    return np.concatenate([array.ravel() for array in arrays])
 
 
 def _lifted(x: Values, kind: Kind) -> Any:
-    """An array of exact numbers; integers (labels) stay what they are."""
-    if x.dtype.kind in "iu":
+    """An array of exact numbers; integers and masks stay what they are."""
+    if x.dtype.kind in "iub":
         return x
     lifted = np.empty(x.shape, dtype=object)
     for index in np.ndindex(x.shape):
         lifted[index] = kind.number(float(x[index]))
     return lifted
+
+
+def unknown_outputs(
+    definition: Definition,
+    inputs: Sequence[Values],
+    position: int,
+    at: tuple[int, ...],
+    settings: Mapping[str, Any],
+    *,
+    decided: bool,
+) -> tuple[npt.NDArray[np.bool_], ...]:
+    """Where the outputs are computed from one element of one input; if not `decided`, where they may be, for
+    other values of the inputs that decide between formulas.
+    """
+    lifted = [_lifted(x, BALLS) for x in inputs]
+    lifted[position] = lifted[position].copy()
+    lifted[position][at] = Unknown(decided)
+    outputs = _outputs(definition, lifted, settings, BALLS)
+    return tuple(np.array([isinstance(v, Unknown) for v in y.ravel()]).reshape(y.shape) for y in outputs)
 
 
 # ---------------------------------------------------------------------------------- Ziv's strategy, arrays

@@ -5,7 +5,7 @@ The definition itself is run, on a small array of symbols, so that what is print
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,20 +41,29 @@ class Formula:
 
 
 def formula_of(spec: Spec, *, unicode: bool = True) -> Formula:
-    """Run the definition on symbols: one for an elementwise operator, a row of 2 or 3 for a row operator."""
+    """Run the definition on symbols: one for an elementwise operator, a row of 2 or 3 for a row operator.
+
+    A specification may have equations of its own, where its definition on symbols fills a page.
+    """
+    if spec.equations:
+        return Formula((), "\n".join(spec.equations), (), ())
     formulas = (_formula(spec, sizes, unicode) for sizes in SIZES)
     first = next(formulas)
     lines = "\n".join((first.definition, *first.exceptions, *first.derivatives)).splitlines()
     return first if max(map(len, lines)) <= LINE else next(formulas)
 
 
-def _formula(spec: Spec, sizes: dict[str, int], unicode: bool) -> Formula:
+def _formula(spec: Spec, sizes: Mapping[str, int], unicode: bool) -> Formula:
+    settings = _settings(spec)
+    for axis, size in spec.derived.items():
+        sizes = {**sizes, axis: size(sizes, settings)}
     inputs = [
-        _symbols(spec, item, axes, sizes) for item, axes in zip(spec.inputs, spec.core_axes, strict=True)
+        _symbols(item, axes, batched, sizes)
+        for item, axes, batched in zip(spec.inputs, spec.core_axes, spec.batched_inputs, strict=True)
     ]
-    outputs = np.asarray(spec.definition(*inputs, **_settings(spec)), dtype=object)
+    outputs = np.asarray(spec.definition(*inputs, **settings), dtype=object)
     y = outputs.flat[0]
-    index = _index(spec, (0,) * outputs.ndim) if outputs.size > 1 else ""
+    index = _index((0,) * outputs.ndim, spec.batched_outputs[0]) if outputs.size > 1 else ""
     left = f"y_{index}" if index else "y"
 
     def printed(expression: Any) -> str:
@@ -73,7 +82,7 @@ def _formula(spec: Spec, sizes: dict[str, int], unicode: bool) -> Formula:
         given=tuple(
             f"{item.name} = {x.flat[0]}"
             for item, x in zip(spec.inputs, inputs, strict=True)
-            if item.domain is Domain.LABEL
+            if item.domain.is_integer
         ),
         definition=equation(output, generic),
         exceptions=tuple(
@@ -90,24 +99,26 @@ def _formula(spec: Spec, sizes: dict[str, int], unicode: bool) -> Formula:
     )
 
 
-def _symbols(spec: Spec, item: Input, axes: tuple[str, ...], sizes: dict[str, int]) -> npt.NDArray[Any]:
+def _symbols(item: Input, axes: tuple[str, ...], batched: bool, sizes: Mapping[str, int]) -> npt.NDArray[Any]:
     """An array of symbols named after the input, for a batch of one; labels are the first class."""
     core = tuple(sizes[axis] for axis in axes)
-    shape = (1, *core) if spec.batched else core
-    if item.domain is Domain.LABEL:
+    shape = (1, *core) if batched else core
+    if item.domain.is_integer:
         return np.zeros(shape, dtype=np.int64)
+    if item.domain is Domain.MASK:
+        return np.ones(shape, dtype=bool)
     sign = "real" if item.domain is Domain.REAL else "nonnegative"
     symbols = np.empty(shape, dtype=object)
     for index in np.ndindex(shape):
-        subscript = _index(spec, index)
+        subscript = _index(index, batched)
         name = f"{item.name}_{subscript}" if subscript else item.name
         symbols[index] = sympy.Symbol(name, **{sign: True})
     return symbols
 
 
-def _index(spec: Spec, index: tuple[int, ...]) -> str:
+def _index(index: tuple[int, ...], batched: bool) -> str:
     """The subscript of an element, without the batch axis."""
-    return "".join(map(str, index[1:] if spec.batched else index))
+    return "".join(map(str, index[1:] if batched else index))
 
 
 def _settings(spec: Spec) -> dict[str, Any]:

@@ -21,9 +21,9 @@ import numpy.typing as npt
 import sympy
 from flint import fmpq
 
-from specs import Spec
+from specs import Domain, Spec
 from specs.maths import elementary, is_positive, is_zero
-from verify.arithmetic.certified import Kind, decide
+from verify.arithmetic.certified import Kind, decide, in_order
 from verify.arithmetic.formats import Format, Truth, Values
 
 Exact = npt.NDArray[np.object_]
@@ -40,7 +40,7 @@ class Derivation(NamedTuple):
 
 
 def symbolic_vjp(
-    spec: Spec, inputs: Sequence[Values], dy: Values, fmt: Format, settings: Mapping[str, Any]
+    spec: Spec, inputs: Sequence[Values], dy: Any, fmt: Format, settings: Mapping[str, Any]
 ) -> tuple[Truth, ...]:
     """The gradients of `sum(dy * f)` for the differentiable inputs, derived by sympy, correctly rounded.
 
@@ -50,14 +50,15 @@ def symbolic_vjp(
         Undecided: as for `certify`.
     """
     shapes = tuple(x.shape for x in inputs)
-    labels = tuple(tuple(x.ravel().tolist()) if x.dtype.kind in "iu" else None for x in inputs)
+    labels = tuple(tuple(x.ravel().tolist()) if x.dtype.kind in "iub" else None for x in inputs)
     derivation = derive(spec, shapes, labels, tuple(sorted(settings.items())))
+    cotangents = np.concatenate([d.ravel() for d in in_order(dy)])
     truths: list[Truth] = []
     for position, gradient in zip(spec.differentiable, derivation.gradients, strict=True):
 
         def evaluate(kind: Kind, position: int = position, wanted: tuple[Any, ...] = gradient) -> Exact:
             values: dict[Any, Any] = {}
-            for symbols, array in zip(derivation.symbols, (*inputs, dy), strict=True):
+            for symbols, array in zip(derivation.symbols, (*inputs, cotangents), strict=True):
                 numbers = (kind.number(float(v)) for v in array.ravel()) if symbols else ()
                 values.update(zip(symbols, numbers, strict=True))
             for symbol, expression in derivation.parts:
@@ -82,21 +83,23 @@ def derive(
     symbols: list[tuple[Any, ...]] = []
     for item, shape, integers in zip(spec.inputs, shapes, labels, strict=True):
         if integers is not None:
-            arrays.append(np.asarray(integers, dtype=np.int64).reshape(shape))
+            kind = bool if item.domain is Domain.MASK else np.int64
+            arrays.append(np.asarray(integers, dtype=kind).reshape(shape))
             symbols.append(())
             continue
         names = symbolic_array(item.name, shape)
         arrays.append(names)
         symbols.append(tuple(names.ravel()))
     exact = {name: _rational(value) for name, value in settings}
-    outputs = np.asarray(spec.definition(*arrays, **exact), dtype=object)
+    results = in_order(spec.definition(*arrays, **exact))
+    outputs = np.concatenate([np.asarray(y, dtype=object).ravel() for y in results])
     cotangent = symbolic_array("dy", outputs.shape)
-    total = sum(outputs.ravel() * cotangent.ravel(), sympy.Integer(0))
+    total = sum(outputs * cotangent, sympy.Integer(0))
     gradients = [[sympy.diff(total, s) for s in symbols[position]] for position in spec.differentiable]
     parts, reduced = sympy.cse([g for gradient in gradients for g in gradient])
     ends = np.cumsum([0, *map(len, gradients)])
     split = tuple(tuple(reduced[start:end]) for start, end in pairwise(ends))
-    return Derivation((*symbols, tuple(cotangent.ravel())), tuple(parts), split)
+    return Derivation((*symbols, tuple(cotangent)), tuple(parts), split)
 
 
 def symbolic_array(name: str, shape: tuple[int, ...]) -> Exact:

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refnet import OPS
-from specs import SPECS, Aspect, Domain, Kink, Spec, Variant
-from verify.arithmetic.bounds import ErrorBound, value_bound, vjp_bounds
-from verify.arithmetic.certified import certify, certify_vjp
+from specs import SPECS, Aspect, Kink, Spec, Variant
+from verify.arithmetic.bounds import ErrorBound, value_bounds, vjp_bounds
+from verify.arithmetic.certified import certify_each, certify_vjp, in_order
 from verify.arithmetic.formats import Format, Truth
 from verify.conformance.contract import ContractViolation, Values, flattened, invoke, settings_to_pass
 from verify.conformance.findings import Finding
@@ -27,7 +27,7 @@ from verify.conformance.trial import (
     refusals,
     refused_ranks,
 )
-from verify.laws.examples import Example, output_shape
+from verify.laws.examples import Example, dtype_of, output_shapes
 from verify.laws.law import Law, LawViolation, NotApplicable, Subject
 from verify.laws.laws import laws_of
 from verify.reports.record import Verdict
@@ -59,11 +59,11 @@ def judge_operator(functions: Functions, name: str, fmt: Format, plan: Plan) -> 
         yield from found
         conventions = _of_gradients(variant)
         no_laws = _why_no_laws(variant, found)
-    if vjp is not None:
+    if vjp is not None and spec.differentiable:
         _, found, more = _judge_gradients(spec, vjp, conventions, drawn, fmt, plan)
         yield from found
         refused |= more
-    elif value is not None and spec.aspect is Aspect.VALUE:
+    elif value is not None and spec.differentiable and spec.aspect is Aspect.VALUE:
         yield Finding("vjp", 0, Verdict.NOT_RUN, f"the candidate has no {name}_vjp")
     if no_laws:
         yield Finding("law:all", 0, Verdict.NOT_RUN, no_laws)
@@ -169,8 +169,8 @@ def _value_trial(
         aspect,
         tuple(inputs),
         settings,
-        ("param" if spec.aspect is Aspect.STEP else "y",),
-        (output_shape(spec, inputs, settings),),
+        spec.outputs,
+        output_shapes(spec, inputs, settings),
         {item.name: x for item, x in zip(spec.inputs, inputs, strict=True)},
         about,
         inputs[0].ndim,
@@ -180,8 +180,8 @@ def _value_trial(
 def _known_answers(spec: Spec, fmt: Format) -> Iterator[Trial]:
     """The special values of the spec. Empty arrays are left out: the contract does not ask for them."""
     for number, case in enumerate(spec.cases):
-        inputs = [  # labels are integers, everything else is of the format
-            np.asarray(x, dtype=np.int64 if item.domain is Domain.LABEL else fmt.dtype)
+        inputs = [
+            np.asarray(x, dtype=dtype_of(item.domain, fmt))
             for item, x in zip(spec.inputs, case.inputs, strict=True)
         ]
         if all(x.size for x in inputs):
@@ -195,16 +195,24 @@ def _expect_value(spec: Spec, fmt: Format, variant: Variant | None, trial: Trial
     At infinities and NaN no bound is finite: the known answer is exact there, and that of a variant unknown.
     """
     inputs, definition = _in_convention(spec, variant, trial.arguments)
-    bound = value_bound(OPS[spec.name], spec, inputs, trial.settings, fmt)
+    bounds = value_bounds(OPS[spec.name], spec, inputs, trial.settings, fmt)
     known = trial.case < len(spec.cases)
     if known and variant is None:
-        answer = np.asarray(spec.cases[trial.case].expected, np.float64).astype(fmt.dtype)
-        exact = Truth.exactly(np.broadcast_to(answer, trial.shapes[0]))
-        return [Expected(exact, ErrorBound(_finite(bound.deterministic), _finite(bound.statistical)))]
+        answers = in_order(spec.cases[trial.case].expected)
+        return [
+            Expected(
+                Truth.exactly(np.broadcast_to(np.asarray(answer, np.float64).astype(fmt.dtype), shape)),
+                ErrorBound(_finite(bound.deterministic), _finite(bound.statistical)),
+            )
+            for answer, shape, bound in zip(answers, trial.shapes, bounds, strict=True)
+        ]
     if known and not all(np.isfinite(x.astype(np.float64)).all() for x in inputs):
         return []
-    truth = certify(definition, inputs, fmt, trial.settings)
-    return [Expected(truth, _scaled(bound, variant), _title(variant))]
+    truths = certify_each(definition, inputs, fmt, trial.settings)
+    return [
+        Expected(truth, _scaled(bound, variant), _title(variant))
+        for truth, bound in zip(truths, bounds, strict=True)
+    ]
 
 
 def _finite(bound: Values) -> Values:
@@ -219,6 +227,8 @@ def _in_convention(
         return inputs, spec.definition
     prepared = variant.prepare(*inputs) if variant.prepare else inputs
     definition = variant.definition or spec.definition
+    if variant.divisor == 1:
+        return prepared, definition
     return prepared, lambda *args, **settings: definition(*args, **settings) / variant.divisor
 
 

@@ -49,6 +49,13 @@ SHAPES_A_TURN = 4
 """How far the shapes move on in a turn of the regimes. With 1, every fifth case, which is put to the laws,
 would meet nothing but the shapes 0, 5, 6 and 9: no law would see a row longer than 17."""
 
+BATCHES: Sequence[Sizes] = ((2,), (), (3, 2), (1,), (5,))
+"""The batch axes of operators with shapes of their own."""
+
+SETTINGS_A_TURN = 11
+"""How far the settings move on in a turn: sixteen combinations are met in five turns, and no small number of
+combinations divides it."""
+
 HUGE = (0, 5, 2, 9, 7)
 """The places of the shapes that huge numbers have in turn: those whose sums cannot overflow, see `reach`.
 Longer ones may overflow in one order of the terms and not in another."""
@@ -76,21 +83,23 @@ class Plan:
 
 def shape_of(spec: Spec, number: int, settings: Mapping[str, Any]) -> Shape:
     """The shape of a case. Along axis 0 a shape is turned round, so that its rows are as long there."""
+    if spec.shapes:
+        batch = BATCHES[number % len(BATCHES)] if spec.batched else ()
+        return Shape(batch, spec.shapes[number % len(spec.shapes)])
     sizes = _table(spec)[number % len(ELEMENTWISE)]
     if not spec.batched:
         return Shape((), dict(zip("nkm", sizes, strict=True)))
     if settings.get("axis") == 0:
         sizes = sizes[::-1]
-    if not any(spec.core_axes):
+    if not spec.free_axes:
         return Shape(sizes, {})
-    *batch, classes = sizes
-    return Shape(tuple(batch), {"c": classes})
+    return Shape(sizes[:-1], {"c": sizes[-1]})
 
 
 def _table(spec: Spec) -> Sequence[Sizes]:
     if not spec.batched:
         return PRODUCTS
-    reduced, of_rows = "reduction" in spec.defaults, any(spec.core_axes)
+    reduced, of_rows = "reduction" in spec.defaults, bool(spec.free_axes)
     if reduced:
         return LOSSES_OF_ROWS if of_rows else LOSSES
     return ROWS if of_rows else ELEMENTWISE
@@ -111,5 +120,5 @@ def draw(spec: Spec, fmt: Format, number: int, seed: int) -> Example:
     turn, place = divmod(number, len(REGIMES))
     of_shape = HUGE[turn % len(HUGE)] if REGIMES[place] == "huge" else number + turn * SHAPES_A_TURN
     origin = (seed, crc32(spec.name.encode()), fmt.precision, number)
-    settings = settings_of(spec, place + turn)
+    settings = settings_of(spec, place + turn * SETTINGS_A_TURN)
     return make_example(spec, fmt, shape_of(spec, of_shape, settings), REGIMES[place], settings, origin)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from specs import Domain, Spec
+from verify.arithmetic.certified import in_order, unknown_outputs
 from verify.arithmetic.formats import FLOAT32, FLOAT64, Format
 from verify.laws.examples import LAYOUTS, Example, cotangent, laid_out
 from verify.laws.law import (
-    ROW_AXIS,
     Comparison,
     Law,
     LawViolation,
@@ -23,6 +24,9 @@ from verify.laws.law import (
     exact_total,
     require_each,
 )
+
+EXAMPLES = "n"
+"""The axis of a signature along which examples lie, where they are not in batch axes."""
 
 
 def _with_settings(subject: Subject, example: Example, fmt: Format, **settings: Any) -> Example:
@@ -71,7 +75,7 @@ def _gradient_reductions_agree(subject: Subject, example: Example, fmt: Format) 
     """d mean = d sum / n, and d sum is the gradient of the losses under a constant cotangent."""
     none, total, mean = _reductions(subject, example, fmt)
     examples = none.dy.size
-    none = replace(none, dy=np.asarray(np.full_like(none.dy, total.dy)))
+    none = none.with_cotangents(lambda d: np.full_like(d, total.dy))
     mean = replace(mean, dy=total.dy)
     expected, granted = subject.gradients(total)[0], subject.gradient_bounds(total, fmt)[0]
     dividing = FLOAT64.unit_roundoff * np.abs(expected)
@@ -86,52 +90,99 @@ def _gradient_reductions_agree(subject: Subject, example: Example, fmt: Format) 
     )
 
 
+def _has_examples(spec: Spec) -> bool:
+    """Whether there are batch axes, or an axis n of examples."""
+    return spec.batched or EXAMPLES in spec.core_axes[0][:1]
+
+
+def _one_by_one(axes: tuple[str, ...], batched: bool, spec: Spec) -> bool:
+    """Whether an array with these axes has a part for each example."""
+    return batched if spec.batched else axes[:1] == (EXAMPLES,)
+
+
 def _batch_independent(subject: Subject, example: Example, fmt: Format) -> None:
-    """The output of each example is what it would be alone, and so is the gradient of the first input."""
+    """The outputs of each example are what they would be alone, and so are the gradients of its inputs."""
     whole = _per_example(subject, example, fmt)
-    spec, first = subject.spec, whole.inputs[0]
-    core = len(spec.core_axes[0]) if spec.batched else 1
-    if first.ndim <= core:
+    spec = subject.spec
+    of_inputs = [_one_by_one(*item, spec) for item in zip(spec.core_axes, spec.batched_inputs, strict=True)]
+    of_outputs = [_one_by_one(*y, spec) for y in zip(spec.output_axes, spec.batched_outputs, strict=True)]
+    first = of_inputs.index(True)
+    x, core = whole.inputs[first], len(spec.core_axes[first]) if spec.batched else 0
+    if x.ndim <= core:
         raise NotApplicable("no batch")
-    along = -1 if spec.batched and core and whole.axis % first.ndim == 0 else 0
-    outputs, granted = subject.outputs(whole), subject.output_bound(whole, fmt)
-    gradient, of_gradient = outputs, granted
-    if subject.vjp is not None:
-        gradient, of_gradient = subject.gradients(whole)[0], subject.gradient_bounds(whole, fmt)[0]
+    along = -1 if spec.batched and core and whole.axis % x.ndim == 0 else 0
+    gradients = [k for k in spec.differentiable if of_inputs[k]] if subject.vjp is not None else []
+    every, granted = subject.results(whole), subject.result_bounds(whole, fmt)
+    slopes, of_slopes = _gradients_by_input(subject, whole, fmt) if gradients else ({}, {})
+
+    def part(array: Values, i: int, taken: bool) -> Values:
+        return np.asarray(np.take(array, [i], along)) if taken else array
+
     parts = []
-    for i in range(first.shape[along]):
-        inputs = (np.take(x, [i], along) if spec.batched or k == 0 else x for k, x in enumerate(whole.inputs))
-        alone = replace(whole.with_inputs(*inputs), dy=np.take(whole.dy, [i], along))
-        due, bound = np.take(outputs, [i], along), np.take(granted, [i], along)
-        what = f"example {i} of the batch, alone"
-        parts.append(Comparison(subject.outputs(alone), due, 2.0 * bound, what))
-        if subject.vjp is not None:
-            due, bound = np.take(gradient, [i], along), np.take(of_gradient, [i], along)
-            parts.append(Comparison(subject.gradients(alone)[0], due, 2.0 * bound, f"the gradient of {what}"))
+    for i in range(x.shape[along]):
+        inputs = (part(x, i, taken) for x, taken in zip(whole.inputs, of_inputs, strict=True))
+        cotangents = tuple(part(d, i, taken) for d, taken in zip(whole.cotangents, of_outputs, strict=True))
+        dy: Any = cotangents if isinstance(whole.dy, tuple) else cotangents[0]
+        alone, what = replace(whole.with_inputs(*inputs), dy=dy), f"example {i} of the batch, alone"
+        for y, found, bound, taken in zip(every, subject.results(alone), granted, of_outputs, strict=True):
+            if taken:
+                parts.append(Comparison(found, part(y, i, True), 2.0 * part(bound, i, True), what))
+        if gradients:
+            own = dict(zip(spec.differentiable, subject.gradients(alone), strict=True))
+            for k in gradients:
+                due, bound = part(slopes[k], i, True), part(of_slopes[k], i, True)
+                parts.append(Comparison(own[k], due, 2.0 * bound, f"gradient {k} of {what}"))
     require_each(parts)
 
 
+def _gradients_by_input(
+    subject: Subject, example: Example, fmt: Format
+) -> tuple[dict[int, Values], dict[int, Values]]:
+    """The gradients by the positions of their inputs, and their bounds."""
+    positions = subject.spec.differentiable
+    gradients, bounds = subject.gradients(example), subject.gradient_bounds(example, fmt)
+    return dict(zip(positions, gradients, strict=True)), dict(zip(positions, bounds, strict=True))
+
+
+TAME = 8.0
+"""Up to here no definition needs more than balls of a few digits."""
+
+
 def _nan_propagates(subject: Subject, example: Example, fmt: Format) -> None:
-    """A NaN in an input reaches the outputs that depend on it, and no others."""
-    whole = _per_example(subject, example, fmt)
+    """A NaN in an input reaches the outputs that are computed from it, and no others.
+
+    The definition says which those are, run on numbers of which one is unknown.
+    """
     spec = subject.spec
-    if whole.axis == 0:
-        raise NotApplicable("rows are the last axis here")
-    clean = subject.outputs(whole)
-    for k, (x, axes) in enumerate(zip(whole.inputs, spec.core_axes, strict=True)):
-        if spec.inputs[k].domain is Domain.LABEL:
+    whole = _per_example(subject, example, fmt)
+    whole = whole.with_inputs(
+        *(
+            np.asarray(np.clip(x, -TAME, TAME).astype(x.dtype)) if item.domain.is_floating else x
+            for x, item in zip(whole.inputs, spec.inputs, strict=True)
+        )
+    )
+    clean = subject.results(whole)
+    for k, x in enumerate(whole.inputs):
+        if not spec.inputs[k].domain.is_floating or not x.size:
             continue
-        poisoned = x.copy()
         at = tuple(size // 2 for size in x.shape)
+        poisoned = x.copy()
         poisoned[at] = np.nan
-        dirty = subject.outputs(whole.with_inputs(*whole.inputs[:k], poisoned, *whole.inputs[k + 1 :]))
-        reached = _reached(spec, axes, at)
-        if not np.isnan(dirty[reached]).all():
-            raise LawViolation(f"NaN at {at} of input {k}, but the output there is {dirty[reached]!r}")
-        same = np.asarray(np.isnan(dirty) == np.isnan(clean))
-        same[reached] = True
-        if not same.all():
-            raise LawViolation(f"NaN at {at} of input {k} has spread beyond {reached} of the output")
+        others = whole.inputs[:k], whole.inputs[k + 1 :]
+        dirty = subject.results(whole.with_inputs(*others[0], poisoned, *others[1]))
+        reached, possible = (
+            unknown_outputs(spec.definition, whole.inputs, k, at, whole.settings, decided=decided)
+            for decided in (True, False)
+        )
+        for before, after, must, may in zip(clean, dirty, reached, possible, strict=True):
+            hidden = must & ~np.isnan(after)
+            if hidden.any():
+                index = tuple(int(i) for i in np.argwhere(hidden)[0])
+                raise LawViolation(f"NaN at {at} of input {k}, but the output at {index} is {after[index]!r}")
+            spread = np.isnan(after) & ~np.isnan(before) & ~may
+            if spread.any():
+                index = tuple(int(i) for i in np.argwhere(spread)[0])
+                raise LawViolation(f"NaN at {at} of input {k} has spread to the output at {index}")
 
 
 def _nan_reaches_gradients(subject: Subject, example: Example, fmt: Format) -> None:
@@ -161,20 +212,6 @@ def _nan_reaches_gradients(subject: Subject, example: Example, fmt: Format) -> N
             raise LawViolation(f"NaN at {at} of the input, but gradient {k} at {index} is {found[index]!r}")
 
 
-def _reached(spec: Spec, axes: Sequence[str], at: tuple[int, ...]) -> tuple[Any, ...]:
-    """The outputs that depend on the element `at` of an input: those that agree with it in every shared
-    axis; a row (c) is one thing, of which every entry depends on every other."""
-    _, _, output = spec.signature.partition("->")
-    out = tuple(filter(None, output.strip("()").split(",")))
-    split = len(at) - len(axes)
-    place = dict(zip(axes, at[split:], strict=True))
-    everything = slice(None)
-    return (
-        *at[:split],
-        *(place.get(axis, everything) if axis != ROW_AXIS else everything for axis in out),
-    )
-
-
 # ----------------------------------------------------------------------------------------- the gradient
 
 
@@ -189,9 +226,15 @@ def _vjp_additive(subject: Subject, example: Example, fmt: Format) -> None:
     rounds its own numbers, which may be far larger: dy x (1 - x) is 1e15 at x = 3e7, where the gradient of
     the sigmoid is 0. It is granted the rounding of these; an infinite gradient shows nothing.
     """
-    a = example.dy.astype(np.float64)
-    b = np.random.default_rng(a.size).integers(-64, 65, a.shape) / 64.0
-    parts = [replace(example, dy=np.asarray(d).astype(example.dy.dtype)) for d in (a, b, a + b)]
+
+    def other(d: Values) -> Values:
+        return np.random.default_rng(d.size).integers(-64, 65, d.shape) / 64.0
+
+    parts = [
+        example,
+        example.with_cotangents(lambda d: other(d).astype(d.dtype)),
+        example.with_cotangents(lambda d: (d.astype(np.float64) + other(d)).astype(d.dtype)),
+    ]
     gradients = [subject.gradients(part) for part in parts]
     bounds = [subject.gradient_bounds(part, fmt) for part in parts]
 
@@ -226,10 +269,12 @@ def _rounding_of_gradients(subject: Subject, example: Example, fmt: Format) -> l
     inner = fmt if fmt.precision >= FLOAT32.precision else FLOAT32
     terms = [np.zeros(gradient.shape) for gradient in subject.gradients(example)]
     counts = [np.zeros_like(total) for total in terms]
-    for at in np.ndindex(example.dy.shape):
-        alone = np.zeros_like(example.dy)
-        alone[at] = example.dy[at]
-        parts = subject.gradients(replace(example, dy=alone))
+    for output, at in ((k, at) for k, d in enumerate(example.cotangents) for at in np.ndindex(d.shape)):
+        alone = [np.zeros_like(d) for d in example.cotangents]
+        alone[output][at] = example.cotangents[output][at]
+        parts = subject.gradients(
+            replace(example, dy=tuple(alone) if isinstance(example.dy, tuple) else alone[0])
+        )
         with np.errstate(over="ignore"):
             terms = [total + np.abs(part) for total, part in zip(terms, parts, strict=True)]
         counts = [count + (part != 0) for count, part in zip(counts, parts, strict=True)]
@@ -256,13 +301,17 @@ def _vjp_homogeneous(subject: Subject, example: Example, fmt: Format) -> None:
     once = subject.gradients(example)
     parts = []
     for factor in (4.0, -0.5):
-        scaled = replace(example, dy=np.asarray(example.dy * example.dy.dtype.type(factor)))
+        scaled = example.with_cotangents(partial(_times, factor))
         for k, (one, found) in enumerate(zip(once, subject.gradients(scaled), strict=True)):
             safe = (np.abs(one) >= low) & (np.abs(one) < high)
             exactly = np.where(safe, 0.0, np.inf)
             due = factor * np.where(safe, one, 0.0)
             parts.append(Comparison(found, due, exactly, f"gradient {k} of {factor} dy"))
     require_each(parts)
+
+
+def _times(factor: float, d: Values) -> Values:
+    return np.asarray(d * d.dtype.type(factor))
 
 
 def _tame(spec: Spec, example: Example, inner: Format) -> Example:
@@ -283,7 +332,8 @@ def _tame(spec: Spec, example: Example, inner: Format) -> Example:
     return example.with_inputs(
         *(
             tamed(x)
-            if item.domain is Domain.REAL or (x.dtype.kind not in "iu" and not item.differentiable)
+            if item.domain in (Domain.REAL, Domain.NONNEGATIVE)
+            or (item.domain.is_floating and not item.differentiable)
             else x
             for item, x in zip(spec.inputs, example.inputs, strict=True)
         )
@@ -295,9 +345,9 @@ def _tame(spec: Spec, example: Example, inner: Format) -> Example:
 
 def _pure(subject: Subject, example: Example, fmt: Format) -> None:
     """The inputs stay as they were, the results share no memory with them, a second call repeats the bits."""
-    given = (*example.inputs, example.dy)
+    given = (*example.inputs, *example.cotangents)
     before = [x.tobytes() for x in given]
-    calls: list[Any] = [lambda: (subject.value(*example.inputs, **example.settings),)]
+    calls: list[Any] = [lambda: in_order(subject.value(*example.inputs, **example.settings))]
     if subject.vjp is not None:
         vjp = subject.vjp
         calls.append(lambda: tuple(vjp(example.dy, *example.inputs, **example.settings)))
@@ -323,11 +373,12 @@ def _residuals_are_kept(subject: Subject, example: Example, fmt: Format) -> None
     if op is None:
         raise NotApplicable("residuals are seen only in the parts of an operator")
     inner = fmt if fmt.precision >= FLOAT32.precision else FLOAT32
-    inputs = (x.copy() if x.dtype.kind in "iu" else x.astype(inner.dtype) for x in example.inputs)
-    dy = example.dy.astype(inner.dtype)
+    inputs = (x.copy() if x.dtype.kind in "iub" else x.astype(inner.dtype) for x in example.inputs)
+    cotangents = [d.astype(inner.dtype) for d in example.cotangents]
     with np.errstate(all="ignore"):
         y, residuals = op.forward(*inputs, **example.settings)
-        kept = [*_arrays(residuals), dy]
+        dy: Any = tuple.__new__(type(y), cotangents) if isinstance(y, tuple) else cotangents[0]
+        kept = [*_arrays(residuals), *cotangents]
         before = [x.tobytes() for x in kept]
         first = op.backward(residuals, dy)
         bits = [g.tobytes() for g in first]
@@ -336,7 +387,7 @@ def _residuals_are_kept(subject: Subject, example: Example, fmt: Format) -> None
         raise LawViolation("backward has changed its residuals or the cotangent")
     if [g.tobytes() for g in second] != bits:
         raise LawViolation("a second backward on the same residuals gave other bits")
-    if any(np.shares_memory(result, x) for result in (y, *first) for x in kept):
+    if any(np.shares_memory(result, x) for result in (*in_order(y), *first) for x in kept):
         raise LawViolation("a result shares memory with the residuals or the cotangent")
 
 
@@ -350,12 +401,14 @@ def _arrays(record: object) -> list[Values]:
 def _layout_independent(subject: Subject, example: Example, fmt: Format) -> None:
     """Strided, reversed, column-major and read-only arrays of the same values give the same results."""
     plain = laid_out(example, "contiguous")
-    value, granted = subject.outputs(plain), 2.0 * subject.output_bound(plain, fmt)
+    values, granted = subject.results(plain), subject.result_bounds(plain, fmt)
     parts = []
     for layout in LAYOUTS:
         view = laid_out(example, layout)
-        found = np.asarray(subject.value(*view.inputs, **view.settings)).astype(np.float64)
-        parts.append(Comparison(found, value, granted, f"the value for {layout} arrays"))
+        results = in_order(subject.value(*view.inputs, **view.settings))
+        for result, due, bound in zip(results, values, granted, strict=True):
+            found = np.asarray(result).astype(np.float64)
+            parts.append(Comparison(found, due, 2.0 * bound, f"the value for {layout} arrays"))
     if subject.vjp is not None:
         gradients, bounds = subject.gradients(plain), subject.gradient_bounds(plain, fmt)
         for layout in LAYOUTS:
@@ -392,6 +445,7 @@ CALL_LAWS = (
         "an example gives alone what it gives in a batch",
         _batch_independent,
         universal=True,
+        applies=_has_examples,
     ),
     Law("nan-propagates", "NaN in, NaN out, and nowhere else", _nan_propagates, universal=True),
     Law(

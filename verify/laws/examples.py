@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from specs import SPECS, Domain, Input, Spec
+from verify.arithmetic.certified import in_order
 from verify.arithmetic.formats import FORMATS, Format
 
 Values = npt.NDArray[Any]
@@ -22,28 +23,69 @@ Values = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The batch axes, and the sizes of the named axes of a signature."""
+    """The batch axes, and the sizes of the free axes of a signature."""
 
     batch: tuple[int, ...]
     sizes: Mapping[str, int]
 
-    def of(self, axes: Sequence[str]) -> tuple[int, ...]:
-        return (*self.batch, *(self.sizes[axis] for axis in axes))
+    def inputs_of(self, spec: Spec, settings: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
+        """The shapes of the inputs, with the axes that are derived from the free ones."""
+        sizes = all_sizes(spec, self.sizes, settings)
+        return tuple(
+            (*(self.batch if batched else ()), *(sizes[axis] for axis in axes))
+            for axes, batched in zip(spec.core_axes, spec.batched_inputs, strict=True)
+        )
+
+
+def dtype_of(domain: Domain, fmt: Format) -> np.dtype[Any]:
+    """The dtype of an input: labels are int64, masks bool, and everything else is of the format."""
+    if domain.is_integer:
+        return np.dtype(np.int64)
+    return np.dtype(bool) if domain is Domain.MASK else fmt.dtype
+
+
+def shape_at(spec: Spec, sizes: Mapping[str, int]) -> Shape:
+    """The shape at which an operator is looked at once: `sizes` of the usual axes and of the batch.
+
+    An operator with shapes of its own has the smallest of them.
+    """
+    if spec.shapes:
+        return Shape((sizes["batch"],) if spec.batched else (), spec.shapes[0])
+    rows = (sizes["batch"],) if spec.free_axes else (sizes["batch"], sizes["c"])
+    return Shape(rows if spec.batched else (), sizes)
+
+
+def all_sizes(spec: Spec, free: Mapping[str, int], settings: Mapping[str, Any]) -> Mapping[str, int]:
+    """The sizes of all axes of a signature, those included that follow from others and the settings."""
+    sizes = dict(free)
+    for axis, size in spec.derived.items():
+        sizes[axis] = size(sizes, settings)
+    return sizes
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One call: the inputs, the settings, and a cotangent for the output."""
+    """One call: the inputs, the settings, and a cotangent for each output."""
 
     inputs: tuple[Values, ...]
     settings: Mapping[str, Any]
-    dy: Values
+    dy: Any
+    """An array; of an operator with several outputs, a tuple of as many."""
     regime: str
 
     @property
     def axis(self) -> int:
         """The axis along which rows lie."""
         return int(self.settings.get("axis", -1))
+
+    @property
+    def cotangents(self) -> tuple[Values, ...]:
+        return in_order(self.dy)
+
+    def with_cotangents(self, change: Callable[[Values], Any]) -> Example:
+        """The same example, with each cotangent changed."""
+        changed = tuple(np.asarray(change(d)) for d in self.cotangents)
+        return replace(self, dy=changed if isinstance(self.dy, tuple) else changed[0])
 
     def with_inputs(self, *inputs: Values) -> Example:
         return replace(self, inputs=inputs)
@@ -158,9 +200,17 @@ REAL_REGIMES: Mapping[str, Draw] = {
 REGIMES = tuple(REAL_REGIMES)
 """The regimes in the order of a plan: the first of them are the ones that a quick check must have."""
 
+
+def _without_sign(draw: Draw) -> Draw:
+    return lambda rng, shape, fmt, item: np.abs(draw(rng, shape, fmt, item))
+
+
+_NONNEGATIVE: Mapping[str, Draw] = {regime: _without_sign(draw) for regime, draw in REAL_REGIMES.items()}
 _DRAWS: Mapping[tuple[Domain, bool], Mapping[str, Draw]] = {
     (Domain.REAL, True): REAL_REGIMES,
     (Domain.REAL, False): REAL_REGIMES,
+    (Domain.NONNEGATIVE, True): _NONNEGATIVE,
+    (Domain.NONNEGATIVE, False): _NONNEGATIVE,
     (Domain.PROBABILITY, True): {
         "small": _near_certain, "saturating": _near_certain, "mixed": _near_certain, "ties": _quarters,
         "subnormal": _near_certain,
@@ -185,17 +235,29 @@ def make_example(
     """Build the example that these arguments determine, bit for bit."""
     rng = np.random.default_rng(seed)
     inputs: list[Values] = []
-    for item, axes in zip(spec.inputs, spec.core_axes, strict=True):
-        if item.domain is Domain.LABEL:
-            inputs.append(np.asarray(rng.integers(shape.sizes["c"], size=shape.of(axes))))
+    sizes = all_sizes(spec, shape.sizes, settings)
+    for item, dims in zip(spec.inputs, shape.inputs_of(spec, settings), strict=True):
+        if not item.domain.is_floating:
+            inputs.append(_of_its_own_kind(rng, item, dims, sizes))
             continue
         key = (item.domain, item.differentiable)
         draw = _DRAWS[key].get(regime) or _OTHERWISE[key]
-        drawn = np.asarray(draw(rng, shape.of(axes), fmt, item))
-        if item.domain is Domain.REAL:
+        drawn = np.asarray(draw(rng, dims, fmt, item))
+        if item.domain in (Domain.REAL, Domain.NONNEGATIVE):
             drawn = np.clip(drawn, -reach(fmt, item), reach(fmt, item))
         inputs.append(np.asarray(drawn.astype(fmt.dtype)))
     return Example(tuple(inputs), dict(settings), cotangent(spec, fmt, inputs, settings, rng), regime)
+
+
+def _of_its_own_kind(
+    rng: np.random.Generator, item: Input, dims: tuple[int, ...], sizes: Mapping[str, int]
+) -> Values:
+    """Integers and masks, which no number format concerns."""
+    if item.domain is Domain.MASK:
+        return np.asarray(rng.random(dims) < 0.7)
+    if item.domain is Domain.COUNT:
+        return np.asarray(rng.choice((1, 2, 3, 10, 1000), dims))
+    return np.asarray(rng.integers(sizes[item.along], size=dims))
 
 
 def cotangent(
@@ -204,29 +266,39 @@ def cotangent(
     inputs: Sequence[Values],
     settings: Mapping[str, Any],
     rng: np.random.Generator,
-) -> Values:
-    """A cotangent of the output's shape: random signs, multiples of 1/64 with magnitudes in [1, 2).
+) -> Any:
+    """A cotangent of each output's shape: random signs, multiples of 1/64 with magnitudes in [1, 2).
 
     Seven bits: the sum of two is exact in every format, and so few bits times a gradient that is exactly
     representable do not end in an exact midpoint, which no working precision could round.
     """
-    shape = output_shape(spec, inputs, settings)
-    return np.asarray(rng.choice((-1.0, 1.0), shape) * rng.integers(64, 128, shape) / 64.0).astype(fmt.dtype)
+    each = tuple(
+        np.asarray(rng.choice((-1.0, 1.0), shape) * rng.integers(64, 128, shape) / 64.0).astype(fmt.dtype)
+        for shape in output_shapes(spec, inputs, settings)
+    )
+    return each if len(each) > 1 else each[0]
 
 
-def output_shape(spec: Spec, inputs: Sequence[Values], settings: Mapping[str, Any]) -> tuple[int, ...]:
-    """The shape of the output: batch and core axes of the signature, with `axis` and `reduction` applied."""
+def output_shapes(
+    spec: Spec, inputs: Sequence[Values], settings: Mapping[str, Any]
+) -> tuple[tuple[int, ...], ...]:
+    """The shapes of the outputs: the axes of the signature, with `axis` and `reduction` applied."""
     if settings.get("reduction", "none") != "none":
-        return ()
-    _, _, output = spec.signature.partition("->")
-    out = tuple(filter(None, output.strip("()").split(",")))
-    sizes: dict[str, int] = {}
-    for x, axes in zip(inputs, spec.core_axes, strict=True):
-        sizes.update(zip(axes, x.shape[x.ndim - len(axes) :], strict=True))
-    first, axes = inputs[0], spec.core_axes[0]
+        return ((),)
     if "axis" in settings:
-        return first.shape if out else tuple(np.delete(first.shape, settings["axis"]))
-    return (*first.shape[: first.ndim - len(axes)], *(sizes[axis] for axis in out))
+        first = inputs[0].shape
+        return (first if spec.output_axes[0] else tuple(np.delete(first, settings["axis"])),)
+    free: dict[str, int] = {}
+    batch: tuple[int, ...] = ()
+    for x, axes, batched in zip(inputs, spec.core_axes, spec.batched_inputs, strict=True):
+        split = x.ndim - len(axes)
+        free.update(zip(axes, x.shape[split:], strict=True))
+        batch = x.shape[:split] if batched else batch
+    sizes = all_sizes(spec, free, settings)
+    return tuple(
+        (*(batch if batched else ()), *(sizes[axis] for axis in axes))
+        for axes, batched in zip(spec.output_axes, spec.batched_outputs, strict=True)
+    )
 
 
 # ------------------------------------------------------------------------------------------------ layouts
@@ -243,7 +315,7 @@ def _column_major(x: Values) -> Values:
 
 def _strided(x: Values) -> Values:
     """Every second row of a buffer that begins one row early and holds poison in between."""
-    poison: Any = np.nan if x.dtype.kind not in "iu" else np.iinfo(x.dtype).max
+    poison: Any = np.iinfo(x.dtype).max if x.dtype.kind in "iu" else np.nan  # True, of a mask
     buffer = np.full((2 * max(len(x), 1) + 1, *x.shape[1:]) if x.ndim else (3,), poison, x.dtype)
     if not x.ndim:
         buffer[1] = x
@@ -285,7 +357,7 @@ LAYOUTS: Mapping[str, Callable[[Values], Values]] = MappingProxyType(
 def laid_out(example: Example, layout: str) -> Example:
     """The same example in fresh arrays of another layout."""
     lay = LAYOUTS[layout]
-    return replace(example, inputs=tuple(map(lay, example.inputs)), dy=lay(example.dy))
+    return replace(example, inputs=tuple(map(lay, example.inputs))).with_cotangents(lay)
 
 
 # ------------------------------------------------------------------------------------------------ recipes

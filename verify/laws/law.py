@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from refnet import OPS, Operator
 from specs import SPECS, Spec
-from verify.arithmetic.bounds import SLACK, value_bound, vjp_bounds
+from verify.arithmetic.bounds import SLACK, value_bounds, vjp_bounds
+from verify.arithmetic.certified import in_order
 from verify.arithmetic.formats import Format
 from verify.laws.examples import Example
 
@@ -61,28 +62,35 @@ class Subject:
         return cls(SPECS[op.name], op.__call__, op.vjp, op)
 
     def outputs(self, example: Example) -> Floats:
-        """The output, widened; the arrays of the example are safe from the implementation."""
-        return _widened(self.value(*(x.copy() for x in example.inputs), **example.settings))
+        """The one output, widened; the arrays of the example are safe from the implementation."""
+        (y,) = self.results(example)
+        return y
+
+    def results(self, example: Example) -> tuple[Floats, ...]:
+        """Every output, widened."""
+        y = self.value(*(x.copy() for x in example.inputs), **example.settings)
+        return tuple(map(_widened, in_order(y)))
 
     def gradients(self, example: Example) -> tuple[Floats, ...]:
         """The gradients, widened, one for each differentiable input."""
         if self.vjp is None:
             raise NotApplicable("no vjp")
-        arguments = (x.copy() for x in (example.dy, *example.inputs))
-        gradients = self.vjp(*arguments, **example.settings)
+        own = example.with_cotangents(np.copy)
+        gradients = self.vjp(own.dy, *(x.copy() for x in example.inputs), **example.settings)
         return tuple(_widened(gradient) for gradient in gradients)
 
     def output_bound(self, example: Example, fmt: Format) -> Floats:
         """What any honest implementation may be off by; infinite where the oracle cannot decide."""
-        bound = value_bound(
-            self.reference,
-            self.spec,
-            example.inputs,
-            example.settings,
-            fmt,
+        (bound,) = self.result_bounds(example, fmt)
+        return bound
+
+    def result_bounds(self, example: Example, fmt: Format) -> tuple[Floats, ...]:
+        """The same for every output."""
+        bounds = value_bounds(self.reference, self.spec, example.inputs, example.settings, fmt)
+        values = in_order(self.reference(*example.inputs, **example.settings))
+        return tuple(
+            _decided(bound.deterministic, value, fmt) for bound, value in zip(bounds, values, strict=True)
         )
-        value = self.reference(*example.inputs, **example.settings)
-        return _decided(bound.deterministic, value, fmt)
 
     def gradient_bounds(self, example: Example, fmt: Format) -> tuple[Floats, ...]:
         """The same for the gradients."""

@@ -17,4 +17,5 @@ LAWS: Mapping[str, Law] = MappingProxyType({law.name: law for law in (*VALUE_LAW
 def laws_of(spec: Spec) -> tuple[Law, ...]:
     """The laws that an operator must obey: its own, then the universal ones."""
     own = [LAWS[name] for name in spec.laws]
-    return (*own, *(law for law in LAWS.values() if law.universal and law.applies(spec)))
+    universal = (law for law in LAWS.values() if law.universal and law.applies(spec))
+    return (*own, *(law for law in universal if spec.differentiable or not law.gradient))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import refnet
-from refnet import Operator, relu, sigmoid, softmax
+from refnet import Activation, relu, sigmoid, softmax
 from refnet.network import HEADS, Head, backward, forward
 from specs import SPECS
 from verify.arithmetic.bounds import SLACK, Bounded, carried, cover, granted_model
@@ -104,11 +104,11 @@ class NetworkSubject:
     mlp_loss: Function | None = None
     predict_probabilities: Function | None = None
     collapse: Function | None = None
-    activation: Operator = relu
+    activation: Activation = relu
     head: Head = "softmax"
 
     @classmethod
-    def of_reference(cls, activation: Operator = relu, head: Head = "softmax") -> NetworkSubject:
+    def of_reference(cls, activation: Activation = relu, head: Head = "softmax") -> NetworkSubject:
         return cls(
             partial(refnet.mlp, activation=activation),
             partial(refnet.mlp_gradients, activation=activation, head=head),

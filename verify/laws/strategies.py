@@ -9,9 +9,10 @@ and that line builds it again without Hypothesis. Everything shrinks: to few ele
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
@@ -19,7 +20,7 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 
 from specs import Domain, Input, Spec
 from verify.arithmetic.formats import Format
-from verify.laws.examples import LAYOUTS, REGIMES, Example, Poke, Recipe, Shape, reach
+from verify.laws.examples import LAYOUTS, REGIMES, Example, Poke, Recipe, Shape, all_sizes, reach
 from verify.laws.network import NetworkRecipe
 
 LONGEST_AXIS = 9
@@ -27,6 +28,9 @@ MOST_ELEMENTS = 48
 """Of any one array: below the 64 terms for which `reach` promises that no sum overflows."""
 
 MOST_POKES = 6
+
+BATCHES: Sequence[tuple[int, ...]] = ((), (1,), (2,), (2, 3))
+"""Of operators with shapes of their own; those of the others have all that fit."""
 
 SIMPLEST_FIRST = ("ties", *(regime for regime in REGIMES if regime != "ties"))
 
@@ -94,6 +98,10 @@ def _points_of_cases(spec: Spec, position: int) -> Iterator[float]:
 def elements(spec: Spec, position: int, fmt: Format) -> SearchStrategy[float]:
     """One number of the domain of an input."""
     item = spec.inputs[position]
+    if item.domain is Domain.NONNEGATIVE:
+        return st.one_of(
+            st.sampled_from(_special_reals(spec, position, fmt)), magnitudes(fmt, reach(fmt, item))
+        )
     if item.domain is Domain.REAL:
         special = st.sampled_from(_special_reals(spec, position, fmt))
         size = st.one_of(special, magnitudes(fmt, reach(fmt, item)))
@@ -110,14 +118,17 @@ def shapes(spec: Spec) -> SearchStrategy[Shape]:
 
     Arrays of rank 1 to 4, and of rank 0 for an elementwise operator; a batch of one among them.
     """
-    return st.sampled_from(_shapes(spec.core_axes, spec.batched)).flatmap(st.sampled_from)
+    return st.sampled_from(_shapes(spec)).flatmap(st.sampled_from)
 
 
 @cache
-def _shapes(core_axes: tuple[tuple[str, ...], ...], batched: bool) -> tuple[tuple[Shape, ...], ...]:
-    """All shapes of each rank, small ones first."""
-    names = tuple(dict.fromkeys(axis for axes in core_axes for axis in axes))
-    ranks = range(len(names), 5) if batched else (len(names),)
+def _shapes(spec: Spec) -> tuple[tuple[Shape, ...], ...]:
+    """All shapes of each rank, small ones first; of an operator with shapes of its own, those."""
+    if spec.shapes:
+        batches = BATCHES if spec.batched else ((),)
+        return tuple(tuple(Shape(batch, sizes) for sizes in spec.shapes) for batch in batches)
+    names = spec.free_axes
+    ranks = range(len(names), 5) if spec.batched else (len(names),)
     every = []
     for rank in ranks:
         split = rank - len(names)
@@ -125,7 +136,11 @@ def _shapes(core_axes: tuple[tuple[str, ...], ...], batched: bool) -> tuple[tupl
             Shape(sizes[:split], {"c": 1, **dict(zip(names, sizes[split:], strict=True))})
             for sizes in permutations(range(1, LONGEST_AXIS + 1), rank)
         )
-        fitting = (s for s in candidates if all(math.prod(s.of(a)) <= MOST_ELEMENTS for a in core_axes))
+        fitting = (
+            s
+            for s in candidates
+            if all(math.prod(x) <= MOST_ELEMENTS for x in s.inputs_of(spec, spec.defaults))
+        )
         every.append(tuple(sorted(fitting, key=lambda s: math.prod((*s.batch, *s.sizes.values())))))
     return tuple(every)
 
@@ -137,14 +152,15 @@ def _shapes(core_axes: tuple[tuple[str, ...], ...], batched: bool) -> tuple[tupl
 def recipes(draw: DrawFn, spec: Spec, fmt: Format) -> Recipe:
     """An example of the operator's arguments, as the recipe that builds it."""
     shape = draw(shapes(spec))
-    pokes = draw(st.lists(st.deferred(lambda: _pokes(spec, fmt, shape)), max_size=MOST_POKES))
+    settings = {setting.name: draw(st.sampled_from(setting.values)) for setting in spec.settings}
+    pokes = draw(st.lists(st.deferred(lambda: _pokes(spec, fmt, shape, settings)), max_size=MOST_POKES))
     return Recipe(
         op=spec.name,
         format=fmt.name,
         batch=shape.batch,
         sizes=dict(shape.sizes),
         regime=draw(st.sampled_from(SIMPLEST_FIRST)),
-        settings={setting.name: draw(st.sampled_from(setting.values)) for setting in spec.settings},
+        settings=settings,
         seed=draw(st.integers(0, 2**16)),
         pokes=tuple(pokes),
         layout=draw(st.sampled_from(tuple(LAYOUTS))),
@@ -152,16 +168,20 @@ def recipes(draw: DrawFn, spec: Spec, fmt: Format) -> Recipe:
 
 
 @st.composite
-def _pokes(draw: DrawFn, spec: Spec, fmt: Format, shape: Shape) -> Poke:
+def _pokes(draw: DrawFn, spec: Spec, fmt: Format, shape: Shape, settings: Mapping[str, Any]) -> Poke:
     position = draw(st.sampled_from([k for k, item in enumerate(spec.inputs) if _may_be_poked(item)]))
-    at = draw(st.integers(0, max(math.prod(shape.of(spec.core_axes[position])) - 1, 0)))
-    if spec.inputs[position].domain is Domain.LABEL:
-        return Poke(position, at, draw(st.integers(0, shape.sizes["c"] - 1)))
+    at = draw(st.integers(0, max(math.prod(shape.inputs_of(spec, settings)[position]) - 1, 0)))
+    item = spec.inputs[position]
+    if item.domain is Domain.INDEX:
+        last = all_sizes(spec, shape.sizes, settings)[item.along] - 1
+        return Poke(position, at, draw(st.integers(0, last)))
     return Poke(position, at, draw(elements(spec, position, fmt)))
 
 
 def _may_be_poked(item: Input) -> bool:
-    """Not a target distribution: its rows sum to exactly 1."""
+    """Not a target distribution, whose rows sum to exactly 1, and not what has few values anyway."""
+    if item.domain in (Domain.MASK, Domain.COUNT):
+        return False
     return item.domain is not Domain.DISTRIBUTION or item.differentiable
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -120,17 +119,18 @@ def _permutation_equivariant(subject: Subject, example: Example, fmt: Format) ->
     if count < 2:
         raise NotApplicable("one entry has one order")
     order = permuted_order(count)
-    _, _, output = spec.signature.partition("->")
 
     def reordered(x: Values, axes: Sequence[str]) -> Values:
         return np.asarray(np.take(x, order, axis)) if ROW_AXIS in axes else x
 
     inputs = [
-        np.asarray(np.argsort(order)[x]) if item.domain is Domain.LABEL else reordered(x, axes)
+        np.asarray(np.argsort(order)[x])
+        if item.domain is Domain.INDEX and item.along == ROW_AXIS
+        else reordered(x, axes)
         for item, axes, x in zip(spec.inputs, spec.core_axes, example.inputs, strict=True)
     ]
-    out = (ROW_AXIS,) if ROW_AXIS in output else ()
-    other = replace(example.with_inputs(*inputs), dy=reordered(example.dy, out))
+    out = spec.output_axes[0]
+    other = example.with_inputs(*inputs).with_cotangents(lambda d: reordered(d, out))
     granted = reordered(subject.output_bound(example, fmt), out) + subject.output_bound(other, fmt)
     due = reordered(subject.outputs(example), out)
     parts = [Comparison(subject.outputs(other), due, granted, "the value for the row in another order")]
@@ -191,7 +191,7 @@ def _zero_when_perfect(subject: Subject, example: Example, fmt: Format) -> None:
     for answer in (far, example.inputs[0]):
         wrong = example.with_inputs(answer, target)
         losses, bound = subject.outputs(wrong), subject.output_bound(wrong, fmt)
-        due = subject.reference(*wrong.inputs, **wrong.settings).astype(np.float64)
+        due = Subject.of_reference(subject.spec.name).outputs(wrong)
         surely = due > 2.0 * bound
         if not (losses[surely] > 0.0).all():
             raise LawViolation(f"the loss of a wrong answer is {losses[surely].min()!r}, not above 0")
@@ -248,7 +248,7 @@ def _composition(subject: Subject, example: Example, fmt: Format) -> None:
     else:
         first, second = refnet.OPS["softmax"], refnet.OPS["categorical_cross_entropy"]
     wide = z.astype(np.float64)
-    if subject.spec.inputs[1].domain is Domain.LABEL:
+    if subject.spec.inputs[1].domain is Domain.INDEX:
         target = target[..., None] == np.arange(z.shape[-1])
     target = np.asarray(target).astype(np.float64)
     composed = second(first(wide), target, **example.settings)

@@ -150,8 +150,13 @@ def _labels(spec: Spec, worst: Worst, name: str, ndim: int) -> list[str] | None:
     """The names of the axes of an input, of its gradient, of the result or of the cotangent."""
     inputs = dict(zip((item.name for item in spec.inputs), spec.core_axes, strict=True))
     gradients = {f"d{item}": axes for item, axes in inputs.items()}
-    output = tuple(filter(None, spec.signature.partition("->")[2].strip("()").split(",")))
-    axes = (gradients | {"y": output, "dy": output} | inputs).get(name)
+    outputs = dict(zip(spec.outputs, spec.output_axes, strict=True))
+    cotangents = (
+        {f"dy[{k}]": axes for k, axes in enumerate(spec.output_axes)}
+        if len(outputs) > 1
+        else {"dy": spec.output_axes[0]}
+    )
+    axes = (gradients | cotangents | inputs | (outputs if name == worst.output else {})).get(name)
     if axes is None or len(axes) > ndim:
         return None
     batch = [f"batch {k}" for k in range(ndim - len(axes))]

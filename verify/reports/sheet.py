@@ -19,19 +19,19 @@ from rich.text import Text
 from refnet import OPS
 from specs import SPECS, Input, Setting, Spec
 from specs.network import NETWORK_SPECS, NetworkSpec
-from verify.arithmetic.bounds import LAMBDA, ErrorBound, value_bound, vjp_bounds
+from verify.arithmetic.bounds import LAMBDA, ErrorBound, value_bounds, vjp_bounds
+from verify.arithmetic.certified import in_order
 from verify.arithmetic.formats import FORMATS, Format, ulp
 from verify.arithmetic.formulas import formula_of
 from verify.conformance.network import BATCHES, LEARNING_RATES
 from verify.conformance.network import SIZES as NETWORK_SIZES
-from verify.laws.examples import Example, Shape, make_example
+from verify.laws.examples import Example, make_example, shape_at
 from verify.laws.laws import laws_of
 from verify.reports.console import broken_name
 
 REQUIRED = inspect.Parameter.empty
 
-SIZES = {"n": 8, "k": 64, "m": 10, "c": 64}
-BATCH = 8
+SIZES = {"batch": 8, "n": 8, "k": 64, "m": 10, "c": 64}
 SEED = (0,)
 """The example of the error bounds, of the size of a small layer: the same in every run."""
 
@@ -88,12 +88,13 @@ def print_sheet(name: str, console: Console) -> None:
 def _sections(spec: Spec, *, unicode: bool) -> Iterator[tuple[str, Sequence[RenderableType]]]:
     formula = formula_of(spec, unicode=unicode)
     yield "signature", [Text(_signature(spec))]
-    yield "inputs", [_grid((item.name, _axes(axes), _domain(item)) for item, axes in _inputs(spec))]
+    yield "inputs", [_grid((item.name, axes, _domain(item)) for item, axes in _inputs(spec))]
     if spec.settings:
         yield "settings", [_grid((setting.name, _values(spec, setting)) for setting in spec.settings)]
     given = f" for {', '.join(formula.given)}" if formula.given else ""
     yield f"definition{given}", _equations(formula.definition, *formula.exceptions)
-    yield "derivative", _equations(*formula.derivatives)
+    if formula.derivatives:
+        yield "derivative", _equations(*formula.derivatives)
     yield "laws", [_grid((law.name, law.statement) for law in laws_of(spec))]
     if spec.kinks:
         yield (
@@ -158,20 +159,18 @@ def _default(spec: Spec, setting: Setting) -> object:
 
 
 def _signature(spec: Spec) -> str:
-    batch = "leading axes are batch axes, the same for all inputs" if spec.batched else "no further axes"
+    batch = "... are batch axes, the same wherever they stand" if spec.batched else "no further axes"
     return f"{spec.signature}; {batch}"
 
 
-def _inputs(spec: Spec) -> Iterator[tuple[Input, tuple[str, ...]]]:
-    return zip(spec.inputs, spec.core_axes, strict=True)
-
-
-def _axes(axes: tuple[str, ...]) -> str:
-    return f"({', '.join(axes)})" if axes else "any shape"
+def _inputs(spec: Spec) -> Iterator[tuple[Input, str]]:
+    for item, axes, batched in zip(spec.inputs, spec.core_axes, spec.batched_inputs, strict=True):
+        named = ("...", *axes) if batched else axes
+        yield item, "any shape" if named == ("...",) else f"({', '.join(named)})"
 
 
 def _domain(item: Input) -> str:
-    return item.domain.value + ("" if item.differentiable else "; no gradient")
+    return item.kind + ("" if item.differentiable else "; no gradient")
 
 
 def _values(spec: Spec, setting: Setting) -> str:
@@ -222,14 +221,15 @@ def _bounds(spec: Spec) -> list[RenderableType]:
 
 def _granted(spec: Spec, fmt: Format) -> dict[str, str]:
     op, example = OPS[spec.name], _normal_example(spec, fmt)
-    value = value_bound(op, spec, example.inputs, example.settings, fmt)
+    values = value_bounds(op, spec, example.inputs, example.settings, fmt)
     slopes = vjp_bounds(op, spec, example.dy, example.inputs, example.settings, fmt)
-    names = [f"d{spec.inputs[k].name}" for k in spec.differentiable]
-    results = op.vjp(example.dy, *example.inputs, **example.settings)
-    rows = {"y": _in_ulp(value, op(*example.inputs, **example.settings), fmt)}
-    for name, bound, result in zip(names, slopes, results, strict=True):
-        rows[name] = _in_ulp(bound, result, fmt)
-    return rows
+    names = (*spec.outputs, *(f"d{spec.inputs[k].name}" for k in spec.differentiable))
+    y = in_order(op(*example.inputs, **example.settings))
+    gradients = op.vjp(example.dy, *example.inputs, **example.settings)
+    return {
+        name: _in_ulp(bound, result, fmt)
+        for name, bound, result in zip(names, (*values, *slopes), (*y, *gradients), strict=True)
+    }
 
 
 def _in_ulp(bound: ErrorBound, result: npt.NDArray[Any], fmt: Format) -> str:
@@ -239,8 +239,7 @@ def _in_ulp(bound: ErrorBound, result: npt.NDArray[Any], fmt: Format) -> str:
 
 
 def _normal_example(spec: Spec, fmt: Format) -> Example:
-    batch = () if not spec.batched else (BATCH,) if any(spec.core_axes) else (BATCH, SIZES["c"])
-    return make_example(spec, fmt, Shape(batch, SIZES), "normal", spec.defaults, SEED)
+    return make_example(spec, fmt, shape_at(spec, SIZES), "normal", spec.defaults, SEED)
 
 
 # ---------------------------------------------------------------------------------------------- in print
