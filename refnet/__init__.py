@@ -4,19 +4,21 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from refnet import activations as _activations
+from refnet import attention as _attention
+from refnet import convolution as _convolution
+from refnet import indexing as _indexing
 from refnet import linear as _linear
 from refnet import losses as _losses
+from refnet import normalisation as _normalisation
 from refnet import optimizers as _optimizers
-from refnet.activations import identity, log_softmax, logsumexp, relu, sigmoid, softmax, tanh
-from refnet.linear import linear
-from refnet.losses import (
-    binary_cross_entropy,
-    binary_cross_entropy_with_logits,
-    categorical_cross_entropy,
-    mse,
-    softmax_cross_entropy,
-    softmax_cross_entropy_with_integer_labels,
-)
+from refnet import pooling as _pooling
+from refnet import recurrent as _recurrent
+from refnet.activations import *
+from refnet.attention import *
+from refnet.convolution import *
+from refnet.indexing import *
+from refnet.linear import *
+from refnet.losses import *
 from refnet.network import (
     Head,
     Layer,
@@ -30,8 +32,11 @@ from refnet.network import (
     predict,
     predict_probabilities,
 )
+from refnet.normalisation import *
 from refnet.op import Activation, ArgumentError, Array, Labels, MultiOp, Op, Operator
-from refnet.optimizers import sgd_step
+from refnet.optimizers import *
+from refnet.pooling import *
+from refnet.recurrent import *
 from refnet.storage import load_network, save_network
 from refnet.training import (
     EpochRecord,
@@ -50,7 +55,18 @@ from refnet.training import (
 
 __version__ = "0.1.0"
 
-_TABLES: tuple[tuple[Operator, ...], ...] = (_activations.OPS, _linear.OPS, _losses.OPS, _optimizers.OPS)
+_TABLES: tuple[tuple[Operator, ...], ...] = (
+    _activations.OPS,
+    _linear.OPS,
+    _normalisation.OPS,
+    _convolution.OPS,
+    _pooling.OPS,
+    _indexing.OPS,
+    _attention.OPS,
+    _recurrent.OPS,
+    _losses.OPS,
+    _optimizers.OPS,
+)
 
 OPS: Mapping[str, Operator] = MappingProxyType({op.name: op for table in _TABLES for op in table})
 """Every operator by its name."""
@@ -74,34 +90,29 @@ __all__ = [
     "Samples",
     "Scaling",
     "Split",
-    "binary_cross_entropy",
-    "binary_cross_entropy_with_logits",
-    "categorical_cross_entropy",
     "collapse",
     "evaluate",
     "fit",
-    "identity",
     "initialise",
-    "linear",
     "load_network",
-    "log_softmax",
-    "logsumexp",
     "mlp",
     "mlp_gradients",
     "mlp_loss",
-    "mse",
     "predict",
     "predict_probabilities",
-    "relu",
     "run_epochs",
     "save_network",
     "sgd_epoch",
-    "sgd_step",
-    "sigmoid",
-    "softmax",
-    "softmax_cross_entropy",
-    "softmax_cross_entropy_with_integer_labels",
     "split",
     "standardise",
-    "tanh",
 ]
+__all__ += _activations.__all__
+__all__ += _linear.__all__
+__all__ += _normalisation.__all__
+__all__ += _convolution.__all__
+__all__ += _pooling.__all__
+__all__ += _indexing.__all__
+__all__ += _attention.__all__
+__all__ += _recurrent.__all__
+__all__ += _losses.__all__
+__all__ += _optimizers.__all__

@@ -13,6 +13,16 @@ import numpy as np
 
 from refnet.op import Array, Op, validate_axis
 
+__all__ = [
+    "identity",
+    "log_softmax",
+    "logsumexp",
+    "relu",
+    "sigmoid",
+    "softmax",
+    "tanh",
+]
+
 
 class ElementwiseGradients(NamedTuple):
     """The gradient of a function of one array."""

@@ -8,6 +8,10 @@ import numpy as np
 
 from refnet.op import Array, Op
 
+__all__ = [
+    "linear",
+]
+
 
 class LinearResiduals(NamedTuple):
     x: Array

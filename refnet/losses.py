@@ -14,6 +14,15 @@ import numpy as np
 from refnet.activations import RowTerms, balance, row_terms
 from refnet.op import ArgumentError, Array, Labels, Op, validate_classes
 
+__all__ = [
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "categorical_cross_entropy",
+    "mse",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_with_integer_labels",
+]
+
 Reduction = Literal["mean", "sum", "none"]
 
 

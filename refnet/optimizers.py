@@ -9,6 +9,10 @@ import numpy as np
 
 from refnet.op import ArgumentError, Array, Op
 
+__all__ = [
+    "sgd_step",
+]
+
 
 class SgdResiduals(NamedTuple):
     learning_rate: float

@@ -3,13 +3,35 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from specs import activations, linear, losses, optimizers
+from specs import (
+    activations,
+    attention,
+    convolution,
+    indexing,
+    linear,
+    losses,
+    normalisation,
+    optimizers,
+    pooling,
+    recurrent,
+)
 from specs.spec import Aspect, Case, Domain, Form, Input, Kink, Refusal, Setting, Spec, Variant
 
 SPECS: Mapping[str, Spec] = MappingProxyType(
     {
         spec.name: spec
-        for table in (activations.SPECS, linear.SPECS, losses.SPECS, optimizers.SPECS)
+        for table in (
+            activations.SPECS,
+            linear.SPECS,
+            normalisation.SPECS,
+            convolution.SPECS,
+            pooling.SPECS,
+            indexing.SPECS,
+            attention.SPECS,
+            recurrent.SPECS,
+            losses.SPECS,
+            optimizers.SPECS,
+        )
         for spec in table
     }
 )

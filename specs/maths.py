@@ -10,6 +10,7 @@ rely on. This is an untyped boundary: sympy and flint carry no types.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isqrt
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,11 @@ def tanh(x: Any) -> Any:
     return _apply(x, "tanh")
 
 
+def sqrt(x: Any) -> Any:
+    """The square root of what is not negative."""
+    return _apply(x, "sqrt")
+
+
 def log1p(x: Any) -> Any:
     """log(1 + x), only for forms: in exact arithmetic it is no different from `log`."""
     return log(1 + x) if _is_exact(x) else np.log1p(x)
@@ -60,6 +66,11 @@ def is_zero(x: Any) -> Any:
 def is_positive(x: Any) -> Any:
     """x > 0, elementwise, as a condition for `where`."""
     return np.frompyfunc(_positive, 1, 1)(x) if _is_exact(x) else np.greater(x, 0)
+
+
+def maximum(x: Any, y: Any) -> Any:
+    """The larger of two; x where they are equal."""
+    return where(is_positive(y - x), y, x)
 
 
 def xlogy(x: Any, y: Any) -> Any:
@@ -219,6 +230,8 @@ def elementary(name: str, value: Any) -> Any:
     if isinstance(value, int):
         value = arb(value)
     argument = constant(value)
+    if name == "sqrt" and isinstance(argument, fmpq):
+        return _rational_root(value)
     if not isinstance(argument, arb):
         raise NotRational(f"{name}({argument}) is not a rational number")
     if name == "exp" and abs(argument) > REACH:
@@ -246,6 +259,20 @@ class Unknown:
     __neg__ = __abs__ = spread
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = spread
     __truediv__ = __rtruediv__ = __pow__ = spread
+
+
+def _rational_root(value: Any) -> Any:
+    """The square root of a rational number, or of a series of them, if it is one.
+
+    Raises:
+        NotRational: it is not.
+    """
+    argument = constant(value)
+    p, q = isqrt(int(abs(argument.p))), isqrt(int(argument.q))
+    root = fmpq(p, q)
+    if root * root != argument or (root == 0 and value is not argument):
+        raise NotRational(f"sqrt({argument}) is not a rational number")
+    return root if value is argument else Series((value.terms - argument) / (2 * root) + root)
 
 
 def _is_exact(x: Any) -> bool:
@@ -289,7 +316,7 @@ def _each(name: str) -> Callable[[Any], Any]:
     return lambda value: elementary(name, value)
 
 
-_ELEMENTARY = {name: np.frompyfunc(_each(name), 1, 1) for name in ("exp", "log", "tanh")}
+_ELEMENTARY = {name: np.frompyfunc(_each(name), 1, 1) for name in ("exp", "log", "sqrt", "tanh")}
 
 
 def _apply(x: Any, name: str) -> Any:

@@ -72,7 +72,7 @@ class Input:
         """Where it lives, in words."""
         if self.domain is Domain.INDEX:
             return f"an integer in [0, {self.along})"
-        return self.domain.value
+        return str(self.domain.value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import ast
 import fnmatch
 import inspect
 import io
+import math
 import subprocess
 import sys
 import tokenize
@@ -374,8 +375,15 @@ def test_every_law_of_a_specification_exists_and_every_law_has_a_use() -> None:
     assert {law.name for spec in SPECS.values() for law in laws_of(spec)} == set(LAWS)
 
 
+PRIME_TO_TWELVE = "a plan moves on by twelve: their number must be prime to it, or a regime keeps one shape"
+
+
 def test_every_specification_is_complete() -> None:
     for spec in SPECS.values():
+        usual = set(spec.free_axes) <= {"c"} or spec.free_axes == ("n", "k", "m")
+        assert usual or spec.shapes, f"{spec.name}: the checks know no sizes for {spec.free_axes}"
+        assert not spec.shapes or math.gcd(len(spec.shapes), 12) == 1, f"{spec.name}: {PRIME_TO_TWELVE}"
+        assert all(set(sizes) == set(spec.free_axes) for sizes in spec.shapes), spec.name
         assert spec.summary.endswith(".")
         assert spec.cases, spec.name
         assert len({case.why for case in spec.cases}) == len(spec.cases)

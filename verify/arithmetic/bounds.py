@@ -29,6 +29,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 from numpy.lib.mixins import NDArrayOperatorsMixin
+from numpy.lib.stride_tricks import sliding_window_view
 
 from refnet import Operator
 from specs import Spec
@@ -39,7 +40,7 @@ Floats = npt.NDArray[np.float64]
 LAMBDA = 6.0
 """Standard deviations in the statistical bound."""
 
-ELEMENTARY_ULP = {"exp": 3.0, "log": 3.0, "log1p": 3.0, "tanh": 5.0}
+ELEMENTARY_ULP = {"exp": 3.0, "log": 3.0, "log1p": 3.0, "sqrt": 2.0, "tanh": 5.0}
 """The largest error of an honest elementary function, in ulp: the maximum of the figures that CUDA
 (CUDA C++ Programming Guide, mathematical functions), XLA and glibc document."""
 
@@ -208,8 +209,11 @@ class Bounded(NDArrayOperatorsMixin):
     def swapaxes(self, first: int, second: int) -> Bounded:
         return self._each(lambda a: a.swapaxes(first, second))
 
-    def squeeze(self, axis: int) -> Bounded:
+    def squeeze(self, axis: Any) -> Bounded:
         return self._each(lambda a: a.squeeze(axis))
+
+    def transpose(self, *axes: Any) -> Bounded:
+        return self._each(lambda a: a.transpose(*axes))
 
     def argmax(self, axis: int) -> npt.NDArray[np.intp]:
         return np.asarray(self.value.argmax(axis))
@@ -343,6 +347,18 @@ def _tanh(a: Bounded) -> Bounded:
     return Bounded(value, rounded.error + np.where(value == 0.0, 0.0, a.model.underflow), a.model)
 
 
+def _sqrt(a: Bounded) -> Bounded:
+    """sqrt(v) - sqrt(v - e) = e / (sqrt(v) + sqrt(v - e)) is the larger of the two changes; where the error
+    reaches 0 the root is anything from there: an honest computation takes no root of a negative number. The
+    ulps are those of a reciprocal root (CUDA's rsqrtf) and a quotient."""
+    value = np.sqrt(a.value)
+    low = np.sqrt(np.maximum(a.value - a.error, 0.0))
+    above = np.sqrt(a.value + a.error) - value
+    error = np.where(a.error <= a.value, a.error / (value + low), np.maximum(value, above))
+    error = np.where(a.error == 0.0, 0.0, error)
+    return _rounded(value, error, a.model, ulp=ELEMENTARY_ULP["sqrt"])
+
+
 def _maximum(a: Bounded, b: Bounded) -> Bounded:
     a_wins, b_wins = a.value - a.error > b.value + b.error, b.value - b.error > a.value + a.error
     error = np.where(a_wins, a.error, np.where(b_wins, b.error, np.maximum(a.error, b.error)))
@@ -402,6 +418,18 @@ def _dot(a: Any, b: Any) -> Bounded:
     return _matmul(lift(a, model), lift(b, model))
 
 
+def _joined(join: Callable[..., Any]) -> Callable[..., Bounded]:
+    """Several arrays put together."""
+
+    def put_together(parts: Sequence[Any], *args: Any, **kwargs: Any) -> Bounded:
+        model = next(part.model for part in parts if isinstance(part, Bounded))
+        lifted = [lift(part, model) for part in parts]
+        value = join([part.value for part in lifted], *args, **kwargs)
+        return Bounded(value, join([part.error for part in lifted], *args, **kwargs), model)
+
+    return put_together
+
+
 def _rearrangement(function: Callable[..., Any]) -> Callable[..., Bounded]:
     def rearrange(a: Bounded, *args: Any, **kwargs: Any) -> Bounded:
         return Bounded(function(a.value, *args, **kwargs), function(a.error, *args, **kwargs), a.model)
@@ -426,7 +454,10 @@ _RULES: dict[str, Callable[..., Bounded]] = {
     "logaddexp": _logaddexp,
     "tanh": _tanh,
     "maximum": _maximum,
+    "reciprocal": lambda a: _divide(lift(1.0, a.model), a),
     "sign": _sign,
+    "sqrt": _sqrt,
+    "square": lambda a: _multiply(a, a),
 }
 _REDUCTIONS: dict[str, Callable[..., Bounded]] = {
     "add": _sum,
@@ -436,8 +467,23 @@ _REDUCTIONS: dict[str, Callable[..., Bounded]] = {
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "where": _where,
     "dot": _dot,
-    "take_along_axis": _rearrangement(np.take_along_axis),
-    "expand_dims": _rearrangement(np.expand_dims),
+    "concatenate": _joined(np.concatenate),
+    "stack": _joined(np.stack),
+    **{
+        function.__name__: _rearrangement(function)
+        for function in (
+            np.broadcast_to,
+            np.expand_dims,
+            np.flip,
+            np.moveaxis,
+            np.pad,
+            np.repeat,
+            np.take,
+            np.take_along_axis,
+            np.transpose,
+            sliding_window_view,
+        )
+    },
 }
 
 # ------------------------------------------------------------------------------- the bounds of an operator

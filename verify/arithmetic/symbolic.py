@@ -137,9 +137,11 @@ def evaluate_expression(node: Any, values: Mapping[Any, Any]) -> Any:
 
 
 def _power(base: Any, exponent: Any) -> Any:
-    if not (isinstance(exponent, fmpq) and exponent.q == 1):
+    if not (isinstance(exponent, fmpq) and exponent.q in (1, 2)):
         raise ValueError(f"no exact value for the power {exponent}")
     power = int(exponent.p)
+    if exponent.q == 2:
+        base = elementary("sqrt", base)
     return base**power if power >= 0 or isinstance(base, fmpq) else 1 / base**-power
 
 

@@ -7,13 +7,32 @@ projects: `owner/repository#number` is an issue or a pull request at GitHub.
 
 from __future__ import annotations
 
-from verify.mistakes import activations, affine, losses, networks, rows, training
+from verify.mistakes import (
+    activations,
+    affine,
+    attention,
+    convolution,
+    indexing,
+    losses,
+    networks,
+    normalisation,
+    pooling,
+    recurrent,
+    rows,
+    training,
+)
 from verify.mistakes.mistake import WITNESSES, Mistake
 
 MISTAKES: tuple[Mistake, ...] = (
     *activations.MISTAKES,
     *rows.MISTAKES,
     *affine.MISTAKES,
+    *normalisation.MISTAKES,
+    *convolution.MISTAKES,
+    *pooling.MISTAKES,
+    *indexing.MISTAKES,
+    *attention.MISTAKES,
+    *recurrent.MISTAKES,
     *losses.MISTAKES,
     *networks.MISTAKES,
     *training.MISTAKES,

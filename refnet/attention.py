@@ -1,0 +1,9 @@
+"""Attention."""
+
+from __future__ import annotations
+
+from refnet.op import Operator
+
+__all__: list[str] = []
+
+OPS: tuple[Operator, ...] = ()

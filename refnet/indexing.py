@@ -1,0 +1,9 @@
+"""Indexing: rows of a table, and rows of zeros with a single one."""
+
+from __future__ import annotations
+
+from refnet.op import Operator
+
+__all__: list[str] = []
+
+OPS: tuple[Operator, ...] = ()

@@ -1,0 +1,9 @@
+"""Normalisation: examples or channels brought to one scale."""
+
+from __future__ import annotations
+
+from refnet.op import Operator
+
+__all__: list[str] = []
+
+OPS: tuple[Operator, ...] = ()

@@ -1,0 +1,9 @@
+"""Recurrent cells: one step in time."""
+
+from __future__ import annotations
+
+from refnet.op import Operator
+
+__all__: list[str] = []
+
+OPS: tuple[Operator, ...] = ()

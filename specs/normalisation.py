@@ -1,0 +1,7 @@
+"""Normalisation: examples or channels brought to one scale: what they are."""
+
+from __future__ import annotations
+
+from specs.spec import Spec
+
+SPECS: tuple[Spec, ...] = ()

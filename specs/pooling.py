@@ -1,0 +1,7 @@
+"""Pooling: the largest or the mean of a window: what they are."""
+
+from __future__ import annotations
+
+from specs.spec import Spec
+
+SPECS: tuple[Spec, ...] = ()

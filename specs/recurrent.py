@@ -1,0 +1,7 @@
+"""Recurrent cells: one step in time: what they are."""
+
+from __future__ import annotations
+
+from specs.spec import Spec
+
+SPECS: tuple[Spec, ...] = ()

@@ -1,0 +1,7 @@
+"""Known mistakes in pooling."""
+
+from __future__ import annotations
+
+from verify.mistakes.mistake import Mistake
+
+MISTAKES: tuple[Mistake, ...] = ()
