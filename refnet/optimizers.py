@@ -1,4 +1,6 @@
-"""Optimizer steps: the new value of a parameter from its gradient. Pure: the old value stays as it was."""
+"""Optimizer steps: the new value of a parameter, and of the state, from its gradient. Pure: the old values
+stay as they were. The state is explicit, and begins with zeros.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +9,112 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refnet.op import ArgumentError, Array, Op
+from refnet.op import ArgumentError, Array, Labels, MultiOp, Op
 
 __all__ = [
+    "adagrad_step",
+    "adam_step",
+    "adamw_step",
+    "clip_by_global_norm",
+    "momentum_step",
+    "rmsprop_step",
     "sgd_step",
 ]
+
+# ------------------------------------------------------------------------------------------- at the door
+
+
+def validate_learning_rate(op: str, learning_rate: object, dtype: np.dtype[np.floating]) -> float:
+    """Return the learning rate as a Python float, which takes the dtype of the array that it multiplies.
+
+    A `np.float64` would turn a float32 parameter into float64. A rate that the dtype does not hold would
+    become 0 or infinity there: 1e300 times a gradient of 0 is NaN in float32.
+    """
+    rate = _number(learning_rate)
+    least, most = float(np.finfo(dtype).smallest_normal), float(np.finfo(dtype).max)
+    if 0.0 < rate < math.inf and not least <= rate <= most:
+        raise ArgumentError(
+            op,
+            "learning_rate",
+            str(rate),
+            f"a number that {dtype} holds, from {least:.2g} to {most:.2g}",
+            "Use a rate near 0.01, or parameters in float64.",
+        )
+    if 0.0 < rate < math.inf:
+        return rate
+    raise ArgumentError(
+        op,
+        "learning_rate",
+        _given(learning_rate),
+        "a positive finite number",
+        "Use 0.01 to begin with; smaller when the loss grows, larger when it hardly falls.",
+    )
+
+
+def _number(value: object) -> float:
+    """A real number as a Python float; NaN for what is none."""
+    if not isinstance(value, int | float | np.integer | np.floating) or isinstance(value, bool):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:  # an int beyond float64
+        return math.inf
+
+
+def _given(value: object) -> str:
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    return str(value) if number else f"a {type(value).__name__}"
+
+
+def _validate_share(op: str, name: str, value: object) -> float:
+    """Return a share of what was before, in [0, 1): with 1 the new gradient would count for nothing."""
+    share = _number(value)
+    if 0.0 <= share < 1.0:
+        return share
+    raise ArgumentError(op, name, _given(value), "a number in [0, 1)", "0.9 is usual.")
+
+
+def _validate_positive(op: str, name: str, value: object, remedy: str) -> float:
+    number = _number(value)
+    if 0.0 < number < math.inf:
+        return number
+    raise ArgumentError(op, name, _given(value), "a positive finite number", remedy)
+
+
+def _validate_eps(op: str, value: object) -> float:
+    return _validate_positive(op, "eps", value, "Without it the first step along no gradient is 0 / 0.")
+
+
+def _validate_decay(op: str, value: object) -> float:
+    decay = _number(value)
+    if 0.0 <= decay < math.inf:
+        return decay
+    raise ArgumentError(
+        op, "weight_decay", _given(value), "a finite number that is not negative", "Use 0.0 for none."
+    )
+
+
+def _validate_step(op: str, step: Labels) -> int:
+    count = int(step)
+    if count >= 1:
+        return count
+    raise ArgumentError(op, "step", str(count), "an integer of at least 1", "The first step is step 1.")
+
+
+class NothingKept(NamedTuple):
+    """A step that is not differentiated keeps nothing."""
+
+
+class NoGradients(NamedTuple):
+    """No input has a gradient."""
+
+
+def _no_gradients(residuals: NothingKept, dy: tuple[Array, ...]) -> NoGradients:
+    """A step is not differentiated."""
+    return NoGradients()
+
+
+# --------------------------------------------------------------------------------------------------- sgd
 
 
 class SgdResiduals(NamedTuple):
@@ -21,41 +124,6 @@ class SgdResiduals(NamedTuple):
 class SgdGradients(NamedTuple):
     param: Array
     grad: Array
-
-
-def validate_learning_rate(op: str, learning_rate: object, dtype: np.dtype[np.floating]) -> float:
-    """Return the learning rate as a Python float, which takes the dtype of the array that it multiplies.
-
-    A `np.float64` would turn a float32 parameter into float64. A rate that the dtype does not hold would
-    become 0 or infinity there: 1e300 times a gradient of 0 is NaN in float32.
-    """
-    given = f"a {type(learning_rate).__name__}"
-    if isinstance(learning_rate, int | float | np.integer | np.floating) and not isinstance(
-        learning_rate, bool
-    ):
-        try:
-            rate = float(learning_rate)
-        except OverflowError:  # an int beyond float64
-            rate = math.inf
-        least, most = float(np.finfo(dtype).smallest_normal), float(np.finfo(dtype).max)
-        if 0.0 < rate < math.inf and not least <= rate <= most:
-            raise ArgumentError(
-                op,
-                "learning_rate",
-                str(rate),
-                f"a number that {dtype} holds, from {least:.2g} to {most:.2g}",
-                "Use a rate near 0.01, or parameters in float64.",
-            )
-        if 0.0 < rate < math.inf:
-            return rate
-        given = str(learning_rate)
-    raise ArgumentError(
-        op,
-        "learning_rate",
-        given,
-        "a positive finite number",
-        "Use 0.01 to begin with; smaller when the loss grows, larger when it hardly falls.",
-    )
 
 
 def _sgd_step(param: Array, grad: Array, *, learning_rate: float) -> tuple[Array, SgdResiduals]:
@@ -74,4 +142,236 @@ def _sgd_step_backward(residuals: SgdResiduals, dy: Array) -> SgdGradients:
 
 sgd_step = Op("sgd_step", "(...),(...)->(...)", ("param", "grad"), _sgd_step, _sgd_step_backward)
 
-OPS = (sgd_step,)
+# ---------------------------------------------------------------------------------------------- momentum
+
+
+class MomentumState(NamedTuple):
+    param: Array
+    velocity: Array
+
+
+def _momentum_step(
+    param: Array,
+    grad: Array,
+    velocity: Array,
+    *,
+    learning_rate: float,
+    momentum: float = 0.9,
+    dampening: float = 0.0,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
+) -> tuple[MomentumState, NothingKept]:
+    """g = grad + weight_decay * param; velocity = momentum * velocity + (1 - dampening) * g;
+    param = param - learning_rate * velocity, with Nesterov - learning_rate * (g + momentum * velocity).
+
+    Any shape. The rate is no part of the velocity, so that a change of it does not reach into the past
+    (PyTorch; with it, as TensorFlow has it, a velocity is a step). Sutskever et al., On the importance of
+    initialization and momentum in deep learning, ICML 2013.
+    """
+    name = "momentum_step"
+    rate = validate_learning_rate(name, learning_rate, param.dtype)
+    kept = _validate_share(name, "momentum", momentum)
+    new = 1.0 - _validate_share(name, "dampening", dampening)
+    decay = _validate_decay(name, weight_decay)
+    slope: Array = grad + decay * param if decay else grad
+    after: Array = kept * velocity + new * slope
+    direction: Array = slope + kept * after if nesterov else after
+    return MomentumState(param - rate * direction, after), NothingKept()
+
+
+momentum_step = MultiOp(
+    "momentum_step",
+    "(...),(...),(...)->(...),(...)",
+    ("param", "grad", "velocity"),
+    _momentum_step,
+    _no_gradients,
+)
+
+# -------------------------------------------------------------------------------------------------- adam
+
+
+class AdamState(NamedTuple):
+    param: Array
+    m: Array
+    v: Array
+
+
+def _missing(share: float, step: int) -> float:
+    """1 - share^step, the weight of all gradients so far. By expm1: 1 - 0.999^2 has lost three digits."""
+    return -math.expm1(step * math.log(share)) if share else 1.0
+
+
+def _adam(
+    op: str,
+    grad: Array,
+    m: Array,
+    v: Array,
+    step: Labels,
+    *,
+    beta1: float,
+    beta2: float,
+    eps: float,
+) -> tuple[Array, Array, Array]:
+    """The direction of the step, and the new moments."""
+    first, second = _validate_share(op, "beta1", beta1), _validate_share(op, "beta2", beta2)
+    least, count = _validate_eps(op, eps), _validate_step(op, step)
+    m = first * m + (1.0 - first) * grad
+    v = second * v + (1.0 - second) * (grad * grad)
+    root: Array = np.sqrt(v / _missing(second, count))
+    return m / _missing(first, count) / (root + least), m, v
+
+
+def _adam_step(
+    param: Array,
+    grad: Array,
+    m: Array,
+    v: Array,
+    step: Labels,
+    *,
+    learning_rate: float = 1e-3,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+) -> tuple[AdamState, NothingKept]:
+    """m = beta1 m + (1 - beta1) grad; v = beta2 v + (1 - beta2) grad^2;
+    param = param - learning_rate * (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + eps).
+
+    Any shape; `step` is 1 at the first step, an integer array without axes. Kingma & Ba, Adam, ICLR 2015,
+    algorithm 1.
+    """
+    rate = validate_learning_rate("adam_step", learning_rate, param.dtype)
+    direction, m, v = _adam("adam_step", grad, m, v, step, beta1=beta1, beta2=beta2, eps=eps)
+    return AdamState(param - rate * direction, m, v), NothingKept()
+
+
+adam_step = MultiOp(
+    "adam_step",
+    "(...),(...),(...),(...),()->(...),(...),(...)",
+    ("param", "grad", "m", "v", "step"),
+    _adam_step,
+    _no_gradients,
+    integers=("step",),
+)
+
+
+def _adamw_step(
+    param: Array,
+    grad: Array,
+    m: Array,
+    v: Array,
+    step: Labels,
+    *,
+    learning_rate: float = 1e-3,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.01,
+) -> tuple[AdamState, NothingKept]:
+    """The step of Adam, less learning_rate * weight_decay * param.
+
+    The decay does not enter the moments: there it would be divided by the root of v, and large gradients
+    would switch it off. Loshchilov & Hutter, Decoupled Weight Decay Regularization, ICLR 2019; the learning
+    rate is their alpha and their schedule in one, as in PyTorch.
+    """
+    rate = validate_learning_rate("adamw_step", learning_rate, param.dtype)
+    decay = _validate_decay("adamw_step", weight_decay)
+    direction, m, v = _adam("adamw_step", grad, m, v, step, beta1=beta1, beta2=beta2, eps=eps)
+    return AdamState(param - rate * (direction + decay * param), m, v), NothingKept()
+
+
+adamw_step = MultiOp(
+    "adamw_step",
+    "(...),(...),(...),(...),()->(...),(...),(...)",
+    ("param", "grad", "m", "v", "step"),
+    _adamw_step,
+    _no_gradients,
+    integers=("step",),
+)
+
+# --------------------------------------------------------------------------------- rmsprop and adagrad
+
+
+class SquaresState(NamedTuple):
+    param: Array
+    v: Array
+
+
+def _rmsprop_step(
+    param: Array, grad: Array, v: Array, *, learning_rate: float, decay: float = 0.9, eps: float = 1e-8
+) -> tuple[SquaresState, NothingKept]:
+    """v = decay v + (1 - decay) grad^2; param = param - learning_rate * grad / (sqrt(v) + eps). Any shape.
+
+    Tieleman & Hinton, Lecture 6.5, COURSERA (2012).
+    """
+    rate = validate_learning_rate("rmsprop_step", learning_rate, param.dtype)
+    kept, least = _validate_share("rmsprop_step", "decay", decay), _validate_eps("rmsprop_step", eps)
+    v = kept * v + (1.0 - kept) * (grad * grad)
+    return SquaresState(param - rate * (grad / (np.sqrt(v) + least)), v), NothingKept()
+
+
+rmsprop_step = MultiOp(
+    "rmsprop_step", "(...),(...),(...)->(...),(...)", ("param", "grad", "v"), _rmsprop_step, _no_gradients
+)
+
+
+def _adagrad_step(
+    param: Array, grad: Array, v: Array, *, learning_rate: float, eps: float = 1e-10
+) -> tuple[SquaresState, NothingKept]:
+    """v = v + grad^2; param = param - learning_rate * grad / (sqrt(v) + eps). Any shape.
+
+    Duchi, Hazan & Singer, Adaptive Subgradient Methods, JMLR 12 (2011).
+    """
+    rate = validate_learning_rate("adagrad_step", learning_rate, param.dtype)
+    least = _validate_eps("adagrad_step", eps)
+    v = v + grad * grad
+    return SquaresState(param - rate * (grad / (np.sqrt(v) + least)), v), NothingKept()
+
+
+adagrad_step = MultiOp(
+    "adagrad_step", "(...),(...),(...)->(...),(...)", ("param", "grad", "v"), _adagrad_step, _no_gradients
+)
+
+# ---------------------------------------------------------------------------------------------- clipping
+
+
+class ClippedGradients(NamedTuple):
+    a: Array
+    b: Array
+
+
+def _clip_by_global_norm(a: Array, b: Array, *, max_norm: float) -> tuple[ClippedGradients, NothingKept]:
+    """a and b times max_norm / max(max_norm, norm), with the norm of both together.
+
+    Vectors; two stand for any number: concatenate. The squares of 1e-30 are 0 in float32 and those of 1e30
+    are infinite: where the sum of the squares is either, it is taken of the entries over the largest one.
+    Pascanu, Mikolov & Bengio, On the difficulty of training recurrent neural networks, ICML 2013.
+    """
+    most = _validate_positive("clip_by_global_norm", "max_norm", max_norm, "1.0 is usual.")
+    squares: Array = np.add.reduce(a * a) + np.add.reduce(b * b)
+    norm: Array = np.sqrt(squares)
+    if np.isinf(squares) or np.equal(squares, 0.0):
+        top: Array = np.maximum(_largest(a), _largest(b))
+        if not np.isinf(top) and not np.equal(top, 0.0):
+            norm = top * np.sqrt(np.add.reduce((a / top) * (a / top)) + np.add.reduce((b / top) * (b / top)))
+    scale: Array = most / np.maximum(norm, most)
+    return ClippedGradients(a * scale, b * scale), NothingKept()
+
+
+def _largest(x: Array) -> Array:
+    largest: Array = np.maximum.reduce(np.abs(x), initial=0.0)
+    return largest
+
+
+clip_by_global_norm = MultiOp(
+    "clip_by_global_norm", "(m),(k)->(m),(k)", ("a", "b"), _clip_by_global_norm, _no_gradients
+)
+
+OPS = (
+    sgd_step,
+    momentum_step,
+    adam_step,
+    adamw_step,
+    rmsprop_step,
+    adagrad_step,
+    clip_by_global_norm,
+)

@@ -40,7 +40,7 @@ Floats = npt.NDArray[np.float64]
 LAMBDA = 6.0
 """Standard deviations in the statistical bound."""
 
-ELEMENTARY_ULP = {"exp": 3.0, "log": 3.0, "log1p": 3.0, "sqrt": 2.0, "tanh": 5.0}
+ELEMENTARY_ULP = {"exp": 3.0, "log": 3.0, "log1p": 3.0, "power": 8.0, "sqrt": 2.0, "tanh": 5.0}
 """The largest error of an honest elementary function, in ulp: the maximum of the figures that CUDA
 (CUDA C++ Programming Guide, mathematical functions), XLA and glibc document."""
 
@@ -359,6 +359,14 @@ def _sqrt(a: Bounded) -> Bounded:
     return _rounded(value, error, a.model, ulp=ELEMENTARY_ULP["sqrt"])
 
 
+def _power(a: Bounded, b: Bounded) -> Bounded:
+    """x^n of a positive x and an exact n: n relative errors of x, and the few ulp of a power function."""
+    value = np.power(a.value, b.value)
+    relative = np.abs(b.value) * a.error / np.abs(a.value)
+    grown = np.where(relative < 1.0, np.expm1(2.0 * np.minimum(relative, 1.0)), np.inf)
+    return _rounded(value, np.abs(value) * grown, a.model, ulp=ELEMENTARY_ULP["power"])
+
+
 def _maximum(a: Bounded, b: Bounded) -> Bounded:
     a_wins, b_wins = a.value - a.error > b.value + b.error, b.value - b.error > a.value + a.error
     error = np.where(a_wins, a.error, np.where(b_wins, b.error, np.maximum(a.error, b.error)))
@@ -396,9 +404,10 @@ def _sum(a: Bounded, axis: Any = 0, keepdims: bool = False) -> Bounded:
     return Bounded(value, terms.error(value, a.model), a.model, terms)
 
 
-def _largest(a: Bounded, axis: Any = 0, keepdims: bool = False) -> Bounded:
-    value = a.value.max(axis=axis, keepdims=keepdims)
-    return Bounded(value, a.error.max(axis=axis, keepdims=keepdims), a.model)
+def _largest(a: Bounded, axis: Any = 0, keepdims: bool = False, initial: Any = None) -> Bounded:
+    at_least = {} if initial is None else {"initial": initial}
+    value = a.value.max(axis=axis, keepdims=keepdims, **at_least)
+    return Bounded(value, a.error.max(axis=axis, keepdims=keepdims, initial=0.0), a.model)
 
 
 def _logaddexp_of_all(a: Bounded, axis: int = 0) -> Bounded:
@@ -454,6 +463,7 @@ _RULES: dict[str, Callable[..., Bounded]] = {
     "logaddexp": _logaddexp,
     "tanh": _tanh,
     "maximum": _maximum,
+    "power": _power,
     "reciprocal": lambda a: _divide(lift(1.0, a.model), a),
     "sign": _sign,
     "sqrt": _sqrt,
@@ -517,7 +527,7 @@ def value_bounds(
     fmt: Format,
 ) -> tuple[ErrorBound, ...]:
     """The bound of each output of an operator."""
-    both = [_bounded_values(op, spec, inputs, settings, fmt, statistical) for statistical in (False, True)]
+    both = [bounded_values(op, spec, inputs, settings, fmt, statistical) for statistical in (False, True)]
     return tuple(ErrorBound(d.error, s.error) for d, s in zip(*both, strict=True))
 
 
@@ -547,9 +557,12 @@ def granted_model(fmt: Format, *, statistical: bool) -> RoundingModel:
     return RoundingModel.of(inner, statistical=statistical, flush_to_zero=fmt is not FLOAT16)
 
 
-def in_model(inputs: Sequence[npt.NDArray[Any]], model: RoundingModel) -> list[Any]:
-    """Inputs as they are read: exactly, but for subnormal numbers that may be flushed to zero."""
-    return [x if x.dtype.kind in "iub" else carried(x, model) for x in inputs]
+def in_model(inputs: Sequence[Any], model: RoundingModel) -> list[Any]:
+    """Inputs as they are read: exactly, but for subnormal numbers that may be flushed to zero.
+
+    An input may be a Bounded already: the result of a step before.
+    """
+    return [x if isinstance(x, Bounded) or x.dtype.kind in "iub" else carried(x, model) for x in inputs]
 
 
 def carried(x: npt.NDArray[Any], model: RoundingModel) -> Bounded:
@@ -578,14 +591,15 @@ def stored(result: Bounded, fmt: Format) -> Bounded:
     return Bounded(result.value, error, result.model)
 
 
-def _bounded_values(
+def bounded_values(
     op: Operator,
     spec: Spec,
-    inputs: Sequence[npt.NDArray[Any]],
+    inputs: Sequence[Any],
     settings: Mapping[str, Any],
     fmt: Format,
-    statistical: bool,
+    statistical: bool = False,
 ) -> tuple[Bounded, ...]:
+    """The outputs of an operator, each with its bound: the largest over refnet's code and the other forms."""
     model = granted_model(fmt, statistical=statistical)
     with np.errstate(all="ignore"):
         outputs = _in_order(op.forward(*in_model(inputs, model), **settings)[0])
@@ -620,7 +634,7 @@ def _bounded_vjp(
         gradients: list[Any] = list(op.backward(residuals, cotangent))
         for form in spec.forms:
             if form.vjp is not None:
-                each = _bounded_values(op, spec, inputs, settings, fmt, statistical)
+                each = bounded_values(op, spec, inputs, settings, fmt, statistical)
                 y = each if isinstance(outputs, tuple) else each[0]
                 others = form.vjp(cotangent, y, *in_model(inputs, model), **settings)
                 gradients = [cover(g, other) for g, other in zip(gradients, others, strict=True)]

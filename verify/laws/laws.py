@@ -8,9 +8,10 @@ from types import MappingProxyType
 from specs import Spec
 from verify.laws.call_laws import CALL_LAWS
 from verify.laws.law import Law
+from verify.laws.step_laws import STEP_LAWS
 from verify.laws.value_laws import VALUE_LAWS
 
-LAWS: Mapping[str, Law] = MappingProxyType({law.name: law for law in (*VALUE_LAWS, *CALL_LAWS)})
+LAWS: Mapping[str, Law] = MappingProxyType({law.name: law for law in (*VALUE_LAWS, *STEP_LAWS, *CALL_LAWS)})
 """Every law of operators by its name."""
 
 

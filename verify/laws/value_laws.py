@@ -224,13 +224,6 @@ def _odd(subject: Subject, example: Example, fmt: Format) -> None:
     require(subject.outputs(mirror), -subject.outputs(example), granted, "f(-x)")
 
 
-def _zero_gradient(subject: Subject, example: Example, fmt: Format) -> None:
-    """Without a gradient a step changes nothing, bit for bit; -0.0 is 0.0."""
-    param, grad = example.inputs
-    still = example.with_inputs(param, np.zeros_like(grad))
-    require(subject.outputs(still), param.astype(np.float64), 0.0, "the parameter after a gradient of 0")
-
-
 # ------------------------------------------------------------------------------------------ compositions
 
 
@@ -277,7 +270,6 @@ VALUE_LAWS = (
     Law("zero-when-perfect", "the loss is 0 at a perfect answer, and only there", _zero_when_perfect),
     Law("reflection", "f(x) + f(-x) = 1", _reflection),
     Law("odd", "f(-x) = -f(x)", _odd),
-    Law("zero-gradient", "a step along a gradient of 0 changes nothing", _zero_gradient),
     Law("composition", "the loss in logits equals the composition it replaces", _composition),
     Law(
         "permutation-equivariant",
