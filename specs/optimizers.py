@@ -266,7 +266,7 @@ SPECS = (
         outputs=("param", "velocity"),
         settings=(
             RATE,
-            Setting("momentum", (0.9, 0.5)),
+            Setting("momentum", (0.9, 0.0)),
             Setting("dampening", (0.0, 0.25)),
             Setting("nesterov", (False, True)),
             Setting("weight_decay", (0.0, 0.01)),
@@ -286,6 +286,12 @@ SPECS = (
                 ([1.0], [4.0], [2.0]),
                 ([-1.75], [5.5]),
                 {**DOWNHILL, **HALF, "weight_decay": 0.5},
+            ),
+            Case(
+                "without momentum the decay stays",
+                ([1.0], [4.0], [2.0]),
+                ([-1.25], [4.5]),
+                {**DOWNHILL, "momentum": 0.0, "weight_decay": 0.5},
             ),
             Case(
                 "the gradient is dampened, the velocity is not",

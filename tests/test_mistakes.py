@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
+from importlib import import_module
 from itertools import product
+from pkgutil import iter_modules
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 
 from refnet import OPS
 from specs import SPECS
+from verify import mistakes
 from verify.arithmetic.bounds import ErrorBound, value_bounds, vjp_bounds
 from verify.arithmetic.certified import in_order
 from verify.arithmetic.formats import FLOAT32, FLOAT64, Format, Truth
@@ -28,7 +31,6 @@ from verify.laws.law import LawViolation, NotApplicable, Subject
 from verify.laws.laws import LAWS
 from verify.laws.network import NetworkExample, NetworkRecipe, NetworkSubject
 from verify.laws.network_laws import NETWORK_LAWS
-from verify.mistakes import activations, affine, losses, networks, rows, training
 from verify.mistakes.catalogue import MISTAKES, WITNESSES, Mistake
 from verify.mistakes.diagnosis import Evidence, diagnose
 from verify.reports import Report, Verdict
@@ -249,11 +251,10 @@ def test_every_mistake_is_caught_by_something_and_has_its_own_name() -> None:
     assert len({mistake.name for mistake in MISTAKES}) == len(MISTAKES)
 
 
-@pytest.mark.parametrize(
-    "family", [activations, rows, affine, losses, networks, training], ids=lambda m: m.__name__
-)
-def test_the_catalogue_has_every_family(family: Any) -> None:
-    assert set(family.MISTAKES) <= set(MISTAKES)
+def test_the_catalogue_has_every_family() -> None:
+    families = (import_module(f"{mistakes.__name__}.{m.name}") for m in iter_modules(mistakes.__path__))
+    rows = [mistake for family in families for mistake in getattr(family, "MISTAKES", ())]
+    assert set(rows) == set(MISTAKES)
 
 
 def test_a_stateful_mistake_forgets_between_its_uses() -> None:

@@ -16,6 +16,7 @@ from verify.mistakes import (
     losses,
     networks,
     normalisation,
+    optimizers,
     pooling,
     recurrent,
     rows,
@@ -34,6 +35,7 @@ MISTAKES: tuple[Mistake, ...] = (
     *attention.MISTAKES,
     *recurrent.MISTAKES,
     *losses.MISTAKES,
+    *optimizers.MISTAKES,
     *networks.MISTAKES,
     *training.MISTAKES,
 )
