@@ -15,6 +15,16 @@ from refnet import pooling as _pooling
 from refnet import recurrent as _recurrent
 from refnet.activations import *
 from refnet.attention import *
+from refnet.composition import (
+    Apply,
+    Mean,
+    OverRows,
+    Reshape,
+    Residual,
+    Sequential,
+    Stage,
+    StageGradients,
+)
 from refnet.convolution import *
 from refnet.indexing import *
 from refnet.linear import *
@@ -74,6 +84,7 @@ OPS: Mapping[str, Operator] = MappingProxyType({op.name: op for table in _TABLES
 __all__ = [
     "OPS",
     "Activation",
+    "Apply",
     "ArgumentError",
     "Array",
     "EpochRecord",
@@ -82,14 +93,21 @@ __all__ = [
     "History",
     "Labels",
     "Layer",
+    "Mean",
     "MultiOp",
     "Network",
     "Op",
     "Operator",
+    "OverRows",
     "Params",
+    "Reshape",
+    "Residual",
     "Samples",
     "Scaling",
+    "Sequential",
     "Split",
+    "Stage",
+    "StageGradients",
     "collapse",
     "evaluate",
     "fit",

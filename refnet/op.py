@@ -93,7 +93,7 @@ class Op(Generic[P, R, G]):
         Raises:
             ArgumentError: an argument has the wrong type, dtype, shape or value, or a setting is unknown.
         """
-        dtype = _validate(self, args, kwargs)
+        dtype = validate_call(self, args, kwargs)
         with np.errstate(all="ignore"):
             y, _ = self.forward(*_in_float32(args), **kwargs)
             return np.asarray(y, dtype=dtype)
@@ -104,10 +104,10 @@ class Op(Generic[P, R, G]):
         Raises:
             ArgumentError: an argument has the wrong type, dtype, shape or value, or a setting is unknown.
         """
-        dtype = _validate(self, args, kwargs)
+        dtype = validate_call(self, args, kwargs)
         with np.errstate(all="ignore"):
             y, residuals = self.forward(*_in_float32(args), **kwargs)
-            _validate_cotangent(self.name, "dy", dy, dtype, y.shape)
+            validate_cotangent(self.name, "dy", dy, dtype, y.shape)
             return _stored(self.backward(residuals, np.asarray(dy, dtype=y.dtype)), dtype)
 
 
@@ -132,7 +132,7 @@ class MultiOp(Generic[P, Y, R, G]):
         Raises:
             ArgumentError: an argument has the wrong type, dtype, shape or value, or a setting is unknown.
         """
-        dtype = _validate(self, args, kwargs)
+        dtype = validate_call(self, args, kwargs)
         with np.errstate(all="ignore"):
             y, _ = self.forward(*_in_float32(args), **kwargs)
             return _stored(y, dtype)
@@ -144,7 +144,7 @@ class MultiOp(Generic[P, Y, R, G]):
         Raises:
             ArgumentError: an argument has the wrong type, dtype, shape or value, or a setting is unknown.
         """
-        dtype = _validate(self, args, kwargs)
+        dtype = validate_call(self, args, kwargs)
         with np.errstate(all="ignore"):
             y, residuals = self.forward(*_in_float32(args), **kwargs)
             given: object = dy
@@ -157,7 +157,7 @@ class MultiOp(Generic[P, Y, R, G]):
                     "There is one cotangent for each output, of its shape.",
                 )
             for k, (cotangent, output) in enumerate(zip(dy, y, strict=True)):
-                _validate_cotangent(self.name, f"dy[{k}]", cotangent, dtype, output.shape)
+                validate_cotangent(self.name, f"dy[{k}]", cotangent, dtype, output.shape)
             wide = (np.asarray(d, dtype=output.dtype) for d, output in zip(dy, y, strict=True))
             return _stored(self.backward(residuals, tuple.__new__(type(y), wide)), dtype)
 
@@ -230,7 +230,7 @@ def _validate_settings(op: Operator, given: Mapping[str, object]) -> None:
             raise ArgumentError(op.name, name, "missing", "this setting", f"Pass it by keyword: {name}=...")
 
 
-def _validate(
+def validate_call(
     op: Operator, args: tuple[object, ...], settings: Mapping[str, object]
 ) -> np.dtype[np.floating]:
     """Check every array argument against the signature, and the names of the settings; return the floating
@@ -335,7 +335,7 @@ def _validate_shape(
     return leading if batched else batch
 
 
-def _validate_cotangent(
+def validate_cotangent(
     op: str, name: str, dy: object, dtype: np.dtype[np.floating], shape: tuple[int, ...]
 ) -> None:
     if not isinstance(dy, np.ndarray | np.floating) or (isinstance(dy, np.ndarray) and not is_plain(dy)):
