@@ -13,6 +13,7 @@ from refnet import normalisation as _normalisation
 from refnet import optimizers as _optimizers
 from refnet import pooling as _pooling
 from refnet import recurrent as _recurrent
+from refnet import weighted_losses as _weighted_losses
 from refnet.activations import *
 from refnet.attention import *
 from refnet.composition import (
@@ -62,6 +63,7 @@ from refnet.training import (
     split,
     standardise,
 )
+from refnet.weighted_losses import *
 
 __version__ = "0.1.0"
 
@@ -75,6 +77,7 @@ _TABLES: tuple[tuple[Operator, ...], ...] = (
     _attention.OPS,
     _recurrent.OPS,
     _losses.OPS,
+    _weighted_losses.OPS,
     _optimizers.OPS,
 )
 
@@ -133,4 +136,5 @@ __all__ += _indexing.__all__
 __all__ += _attention.__all__
 __all__ += _recurrent.__all__
 __all__ += _losses.__all__
+__all__ += _weighted_losses.__all__
 __all__ += _optimizers.__all__

@@ -26,7 +26,7 @@ __all__ = [
 Reduction = Literal["mean", "sum", "none"]
 
 
-def _reduce(op: str, losses: Array, reduction: Reduction) -> Array:
+def reduce_losses(op: str, losses: Array, reduction: Reduction) -> Array:
     """The loss of the batch from the losses of its examples.
 
     Where the sum overflows, the mean scales by a power of two first: 3 losses of 2e38 in float32. Not
@@ -52,7 +52,7 @@ def _reduce(op: str, losses: Array, reduction: Reduction) -> Array:
     return mean
 
 
-def _share(dy: Array, reduction: Reduction, examples: int) -> Array:
+def share_of(dy: Array, reduction: Reduction, examples: int) -> Array:
     """The cotangent of the loss of each example: broadcastable against the losses."""
     return dy / examples if reduction == "mean" else dy
 
@@ -86,7 +86,7 @@ def _binary_cross_entropy(
     certain_0, certain_1 = np.equal(t, 0.0), np.equal(t, 1.0)
     hit: Array = np.where(certain_0, 0.0, -t * np.log(p))
     miss: Array = np.where(certain_1, 0.0, (t - 1.0) * np.log1p(-p))
-    return _reduce("binary_cross_entropy", hit + miss, reduction), TargetResiduals(p, t, reduction)
+    return reduce_losses("binary_cross_entropy", hit + miss, reduction), TargetResiduals(p, t, reduction)
 
 
 def _binary_cross_entropy_backward(residuals: TargetResiduals, dy: Array) -> ProbabilityGradients:
@@ -96,7 +96,7 @@ def _binary_cross_entropy_backward(residuals: TargetResiduals, dy: Array) -> Pro
     1 / p overflows at p = 1e-310, where a mean over 64 does not.
     """
     p, t, reduction = residuals
-    share = _share(dy, reduction, p.size)
+    share = share_of(dy, reduction, p.size)
     general: Array = share * (p - t) / (p * (1.0 - p))
     negative, positive = np.equal(t, 0.0), np.equal(t, 1.0)
     return ProbabilityGradients(
@@ -131,7 +131,7 @@ def _binary_cross_entropy_with_logits(
     decay: Array = np.exp(-np.abs(z))
     losses: Array = np.abs(z) * np.where(z < 0, t, 1.0 - t) + np.log1p(decay)
     residuals = BinaryLogitResiduals(z, t, decay, reduction)
-    return _reduce("binary_cross_entropy_with_logits", losses, reduction), residuals
+    return reduce_losses("binary_cross_entropy_with_logits", losses, reduction), residuals
 
 
 def _binary_cross_entropy_with_logits_backward(residuals: BinaryLogitResiduals, dy: Array) -> LogitGradients:
@@ -142,7 +142,7 @@ def _binary_cross_entropy_with_logits_backward(residuals: BinaryLogitResiduals, 
     z, t, decay, reduction = residuals
     tail: Array = decay / (1.0 + decay)
     slope: Array = np.where(z < 0, tail - t, (1.0 - t) - tail)
-    return LogitGradients(_share(dy, reduction, z.size) * slope)
+    return LogitGradients(share_of(dy, reduction, z.size) * slope)
 
 
 binary_cross_entropy_with_logits = Op(
@@ -166,7 +166,7 @@ def _categorical_cross_entropy(
     validate_classes("categorical_cross_entropy", "p", p)
     terms: Array = np.where(np.equal(t, 0.0), 0.0 * p, -t * np.log(p))
     losses: Array = np.add.reduce(terms, axis=-1)
-    return _reduce("categorical_cross_entropy", losses, reduction), TargetResiduals(p, t, reduction)
+    return reduce_losses("categorical_cross_entropy", losses, reduction), TargetResiduals(p, t, reduction)
 
 
 def _categorical_cross_entropy_backward(residuals: TargetResiduals, dy: Array) -> ProbabilityGradients:
@@ -174,7 +174,7 @@ def _categorical_cross_entropy_backward(residuals: TargetResiduals, dy: Array) -
     overflow where the mean over the batch does not.
     """
     p, t, reduction = residuals
-    share = _share(dy, reduction, p[..., 0].size)[..., None]
+    share = share_of(dy, reduction, p[..., 0].size)[..., None]
     return ProbabilityGradients(np.where(np.equal(t, 0.0), 0.0 * p, -t * share / p))
 
 
@@ -205,13 +205,15 @@ def _softmax_cross_entropy(
     cost: Array = t * (np.log1p(terms.rest) - terms.shifted)
     ruled_out = np.equal(t, 0.0) & (np.isinf(z) | np.isinf(terms.shifted))  # max - (-max) overflows
     losses: Array = np.add.reduce(np.where(ruled_out, 0.0, cost), axis=-1)
-    return _reduce("softmax_cross_entropy", losses, reduction), SoftmaxLossResiduals(terms, t, reduction)
+    return reduce_losses("softmax_cross_entropy", losses, reduction), SoftmaxLossResiduals(
+        terms, t, reduction
+    )
 
 
 def _softmax_cross_entropy_backward(residuals: SoftmaxLossResiduals, dy: Array) -> LogitGradients:
     """dz = softmax(z) sum(t) - t, balanced at the largest logit."""
     terms, t, reduction = residuals
-    share = _share(dy, reduction, t[..., 0].size)
+    share = share_of(dy, reduction, t[..., 0].size)
     probabilities: Array = terms.others / (1.0 + terms.rest)
     slope = balance(probabilities * np.add.reduce(t, axis=-1, keepdims=True) - t, terms.is_top)
     return LogitGradients(share[..., None] * slope)
@@ -256,7 +258,7 @@ def _softmax_cross_entropy_with_integer_labels(
     chosen: Array = np.take_along_axis(terms.shifted, labels[..., None], axis=-1)
     losses: Array = (np.log1p(terms.rest) - chosen)[..., 0]
     name = "softmax_cross_entropy_with_integer_labels"
-    return _reduce(name, losses, reduction), label_loss_residuals(z, labels, reduction=reduction)
+    return reduce_losses(name, losses, reduction), label_loss_residuals(z, labels, reduction=reduction)
 
 
 def _validate_labels(labels: Labels, classes: int) -> None:
@@ -296,7 +298,7 @@ def _softmax_cross_entropy_with_integer_labels_backward(
 ) -> LogitGradients:
     """dz = softmax(z) - one_hot(label)."""
     dz = label_loss_slope(residuals.probabilities.copy(), residuals.labels)
-    share = _share(dy, residuals.reduction, len(dz))
+    share = share_of(dy, residuals.reduction, len(dz))
     dz *= share.reshape(-1, 1)
     return LogitGradients(dz.reshape(residuals.shape))
 
@@ -316,13 +318,13 @@ softmax_cross_entropy_with_integer_labels = Op(
 def _mse(p: Array, t: Array, *, reduction: Reduction = "mean") -> tuple[Array, TargetResiduals]:
     """l = (p - t)^2, elementwise, for predictions p and targets t of one shape."""
     difference: Array = p - t
-    return _reduce("mse", difference * difference, reduction), TargetResiduals(p, t, reduction)
+    return reduce_losses("mse", difference * difference, reduction), TargetResiduals(p, t, reduction)
 
 
 def _mse_backward(residuals: TargetResiduals, dy: Array) -> ProbabilityGradients:
     """dp = 2 (p - t), doubled last: 2 dy overflows before the product with a small difference does."""
     p, t, reduction = residuals
-    return ProbabilityGradients(2.0 * (_share(dy, reduction, p.size) * (p - t)))
+    return ProbabilityGradients(2.0 * (share_of(dy, reduction, p.size) * (p - t)))
 
 
 mse = Op("mse", "(...),(...)->(...)", ("p", "t"), _mse, _mse_backward)

@@ -14,6 +14,7 @@ from specs import (
     optimizers,
     pooling,
     recurrent,
+    weighted_losses,
 )
 from specs.spec import Aspect, Case, Domain, Form, Input, Kink, Refusal, Setting, Spec, Variant
 
@@ -30,6 +31,7 @@ SPECS: Mapping[str, Spec] = MappingProxyType(
             attention.SPECS,
             recurrent.SPECS,
             losses.SPECS,
+            weighted_losses.SPECS,
             optimizers.SPECS,
         )
         for spec in table

@@ -22,7 +22,7 @@ NO_REDUCTION = "reduction"
 BROADCAST = "nothing is broadcast"
 
 
-def _reduced(losses: Any, reduction: str) -> Any:
+def reduced(losses: Any, reduction: str) -> Any:
     if reduction == "none":
         return losses
     return losses.sum() / losses.size if reduction == "mean" else losses.sum()
@@ -33,39 +33,39 @@ def _shared(dy: Any, reduction: str, examples: int) -> Any:
     return dy * (1.0 / examples) if reduction == "mean" else dy
 
 
-def _log_sigmoid(z: Any) -> Any:
+def log_sigmoid(z: Any) -> Any:
     """min(z, 0) - log1p(exp(-|z|)), for the forms."""
     return -np.maximum(-z, 0.0) - np.log1p(np.exp(-np.abs(z)))
 
 
 def _binary_cross_entropy(p: Any, t: Any, *, reduction: str = "mean") -> Any:
-    return _reduced(-(xlogy(t, p) + xlogy(1 - t, 1 - p)), reduction)
+    return reduced(-(xlogy(t, p) + xlogy(1 - t, 1 - p)), reduction)
 
 
 def _binary_cross_entropy_with_logits(z: Any, t: Any, *, reduction: str = "mean") -> Any:
     positive, negative = 1 / (1 + exp(-z)), 1 / (1 + exp(z))
-    return _reduced(-(t * log(positive) + (1 - t) * log(negative)), reduction)
+    return reduced(-(t * log(positive) + (1 - t) * log(negative)), reduction)
 
 
 def _categorical_cross_entropy(p: Any, t: Any, *, reduction: str = "mean") -> Any:
-    return _reduced(-np.asarray(xlogy(t, p).sum(axis=-1)), reduction)
+    return reduced(-np.asarray(xlogy(t, p).sum(axis=-1)), reduction)
 
 
 def _softmax_cross_entropy(z: Any, t: Any, *, reduction: str = "mean") -> Any:
     y = exp(z) / exp(z).sum(axis=-1, keepdims=True)
-    return _reduced(-np.asarray((t * log(y)).sum(axis=-1)), reduction)
+    return reduced(-np.asarray((t * log(y)).sum(axis=-1)), reduction)
 
 
 def _softmax_cross_entropy_with_integer_labels(z: Any, labels: Any, *, reduction: str = "mean") -> Any:
     y = exp(z) / exp(z).sum(axis=-1, keepdims=True)
-    return _reduced(-log(np.take_along_axis(y, labels[..., None], axis=-1)[..., 0]), reduction)
+    return reduced(-log(np.take_along_axis(y, labels[..., None], axis=-1)[..., 0]), reduction)
 
 
 def _mse(p: Any, t: Any, *, reduction: str = "mean") -> Any:
-    return _reduced((p - t) * (p - t), reduction)
+    return reduced((p - t) * (p - t), reduction)
 
 
-def _one_hot(labels: Any, classes: int) -> Any:
+def one_hot(labels: Any, classes: int) -> Any:
     return np.equal(labels[..., None], np.arange(classes)) * 1.0
 
 
@@ -88,7 +88,7 @@ def _clamped(x: Any, y: Any) -> Any:
 
 
 def _binary_with_clamped_logarithms(p: Any, t: Any, *, reduction: str = "mean") -> Any:
-    return _reduced(-(_clamped(t, p) + _clamped(1 - t, 1 - p)), reduction)
+    return reduced(-(_clamped(t, p) + _clamped(1 - t, 1 - p)), reduction)
 
 
 CLAMPED_LOGARITHM = Variant(
@@ -137,7 +137,7 @@ SPECS = (
             Form(
                 "log(1 - p)",
                 "scikit-learn",
-                value=lambda p, t, *, reduction="mean": _reduced(
+                value=lambda p, t, *, reduction="mean": reduced(
                     -(xlogy(t, p) + xlogy(1.0 - t, 1.0 - p)), reduction
                 ),
             ),
@@ -172,7 +172,7 @@ SPECS = (
             Form(
                 "max(z, 0) - z t + log1p(exp(-|z|)); sigmoid(z) - t",
                 "TensorFlow",
-                value=lambda z, t, *, reduction="mean": _reduced(
+                value=lambda z, t, *, reduction="mean": reduced(
                     np.maximum(z, 0.0) - z * t + np.log1p(np.exp(-np.abs(z))), reduction
                 ),
                 vjp=lambda dy, y, z, t, *, reduction="mean": (
@@ -183,7 +183,7 @@ SPECS = (
             Form(
                 "(1 - t) z - log_sigmoid(z)",
                 "PyTorch",
-                value=lambda z, t, *, reduction="mean": _reduced((1.0 - t) * z - _log_sigmoid(z), reduction),
+                value=lambda z, t, *, reduction="mean": reduced((1.0 - t) * z - log_sigmoid(z), reduction),
             ),
             Form(
                 "the derivative of log_sigmoid(z) as exp(-z - softplus(-z))",
@@ -256,7 +256,7 @@ SPECS = (
             Form(
                 "minus the sum of t log_softmax(z); softmax(z) - t",
                 "PyTorch, JAX",
-                value=lambda z, t, *, reduction="mean": _reduced(
+                value=lambda z, t, *, reduction="mean": reduced(
                     -(t * shifted_log_softmax(z)).sum(axis=-1), reduction
                 ),
                 vjp=lambda dy, y, z, t, *, reduction="mean": (
@@ -266,7 +266,7 @@ SPECS = (
             Form(
                 "minus the sum of t (z - logsumexp(z)); exp(z - logsumexp(z)) - t",
                 "hand-written losses",
-                value=lambda z, t, *, reduction="mean": _reduced(
+                value=lambda z, t, *, reduction="mean": reduced(
                     -(t * unshifted_log_softmax(z)).sum(axis=-1), reduction
                 ),
                 vjp=lambda dy, y, z, t, *, reduction="mean": (
@@ -311,24 +311,24 @@ SPECS = (
             Form(
                 "minus log_softmax(z) at the label; softmax(z) - one_hot(label)",
                 "PyTorch, JAX, scikit-learn",
-                value=lambda z, labels, *, reduction="mean": _reduced(
+                value=lambda z, labels, *, reduction="mean": reduced(
                     -np.take_along_axis(shifted_log_softmax(z), labels[..., None], axis=-1)[..., 0], reduction
                 ),
                 vjp=lambda dy, y, z, labels, *, reduction="mean": (
                     np.expand_dims(_shared(dy, reduction, labels.size), -1)
-                    * (shifted_softmax(z) - _one_hot(labels, z.shape[-1])),
+                    * (shifted_softmax(z) - one_hot(labels, z.shape[-1])),
                 ),
             ),
             Form(
                 "logsumexp(z) - z at the label; exp(z - logsumexp(z)) - one_hot(label)",
                 "Optax",
-                value=lambda z, labels, *, reduction="mean": _reduced(
+                value=lambda z, labels, *, reduction="mean": reduced(
                     -np.take_along_axis(unshifted_log_softmax(z), labels[..., None], axis=-1)[..., 0],
                     reduction,
                 ),
                 vjp=lambda dy, y, z, labels, *, reduction="mean": (
                     np.expand_dims(_shared(dy, reduction, labels.size), -1)
-                    * (np.exp(unshifted_log_softmax(z)) - _one_hot(labels, z.shape[-1])),
+                    * (np.exp(unshifted_log_softmax(z)) - one_hot(labels, z.shape[-1])),
                 ),
             ),
         ),

@@ -29,6 +29,7 @@ class Domain(Enum):
 
     REAL = "any real number"
     NONNEGATIVE = "a number that is not negative"
+    WEIGHT = "a weight of ordinary size, or 0"
     PROBABILITY = "a number in [0, 1]"
     DISTRIBUTION = "non-negative numbers that sum to 1 along the last axis"
     INDEX = "an integer that counts along an axis"
@@ -78,11 +79,12 @@ class Input:
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One keyword argument: all its values are drawn by the checks; the first is the default, unless it is
-    `required` of every call."""
+    `required` of every call. One that counts along an axis names it."""
 
     name: str
     values: tuple[SettingValue, ...]
     required: bool = False
+    along: str = ""
 
     @property
     def default(self) -> SettingValue:
@@ -144,7 +146,8 @@ class Variant:
     """A legitimate convention other than the reference's: recognised by name, neither failed nor hidden.
 
     The variant computes `definition(*prepare(*inputs)) / divisor`, where `prepare` is exact in the format
-    of its inputs (a clipping, for example), and the definition is that of the spec unless it has its own.
+    of its inputs (a clipping, for example), and the definition is that of the spec unless it has its own. Its
+    value is NaN where `nan_where(*inputs, **settings)` says so.
     """
 
     name: str
@@ -153,6 +156,7 @@ class Variant:
     prepare: Callable[..., tuple[Any, ...]] | None = None
     definition: Callable[..., Any] | None = None
     divisor: int = 1
+    nan_where: Callable[..., bool] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -187,6 +191,8 @@ class Spec:
     variants: tuple[Variant, ...] = ()
     references: tuple[str, ...] = ()
     aspect: Aspect = Aspect.VALUE
+    mean_over: str = "the examples"
+    """Of a loss: what its mean is taken over."""
 
     @property
     def core_axes(self) -> tuple[tuple[str, ...], ...]:

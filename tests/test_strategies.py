@@ -148,6 +148,8 @@ def test_what_is_drawn_lies_in_the_domain_and_no_two_sizes_are_alike(name: str, 
                 assert ((wide >= 0) & (wide < sizes[item.along])).all()
             elif item.domain is Domain.COUNT:
                 assert (wide >= 1).all()
+            elif item.domain is Domain.WEIGHT:
+                assert ((wide >= 0) & (wide <= 4)).all()
             elif item.domain is Domain.NONNEGATIVE:
                 assert ((wide >= 0) & (wide <= reach(fmt, item))).all()
             elif item.domain is Domain.REAL:

@@ -208,6 +208,10 @@ def _expect_value(spec: Spec, fmt: Format, variant: Variant | None, trial: Trial
         ]
     if known and not all(np.isfinite(x.astype(np.float64)).all() for x in inputs):
         return []
+    if variant is not None and variant.nan_where is not None and variant.nan_where(*inputs, **trial.settings):
+        lost = [Truth.exactly(np.full(shape, np.nan, fmt.dtype)) for shape in trial.shapes]
+        nothing = ErrorBound(np.zeros(()), np.zeros(()))
+        return [Expected(truth, nothing, _title(variant)) for truth in lost]
     truths = certify_each(definition, inputs, fmt, trial.settings)
     return [
         Expected(truth, _scaled(bound, variant), _title(variant))

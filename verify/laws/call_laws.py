@@ -420,8 +420,8 @@ def _layout_independent(subject: Subject, example: Example, fmt: Format) -> None
     require_each(parts)
 
 
-def _has_reduction(spec: Spec) -> bool:
-    return any(setting.name == "reduction" for setting in spec.settings)
+def _is_mean_over_examples(spec: Spec) -> bool:
+    return "reduction" in spec.defaults and spec.mean_over == "the examples"
 
 
 CALL_LAWS = (
@@ -430,14 +430,14 @@ CALL_LAWS = (
         "mean = sum / n, and sum = the sum of the losses of the examples",
         _reductions_agree,
         universal=True,
-        applies=_has_reduction,
+        applies=_is_mean_over_examples,
     ),
     Law(
         "gradient-reductions-agree",
         "the gradient of the mean is that of the sum over n, and that of the losses over n",
         _gradient_reductions_agree,
         universal=True,
-        applies=_has_reduction,
+        applies=_is_mean_over_examples,
         gradient=True,
     ),
     Law(

@@ -205,12 +205,21 @@ def _without_sign(draw: Draw) -> Draw:
     return lambda rng, shape, fmt, item: np.abs(draw(rng, shape, fmt, item))
 
 
+def _class_weights(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, item: Input) -> Any:
+    return rng.uniform(0.25, 4.0, shape)
+
+
+def _some_without_weight(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, item: Input) -> Any:
+    return rng.choice((0.0, 1.0, 2.0), shape)
+
+
 _NONNEGATIVE: Mapping[str, Draw] = {regime: _without_sign(draw) for regime, draw in REAL_REGIMES.items()}
 _DRAWS: Mapping[tuple[Domain, bool], Mapping[str, Draw]] = {
     (Domain.REAL, True): REAL_REGIMES,
     (Domain.REAL, False): REAL_REGIMES,
     (Domain.NONNEGATIVE, True): _NONNEGATIVE,
     (Domain.NONNEGATIVE, False): _NONNEGATIVE,
+    (Domain.WEIGHT, False): {"ties": _some_without_weight},
     (Domain.PROBABILITY, True): {
         "small": _near_certain, "saturating": _near_certain, "mixed": _near_certain, "ties": _quarters,
         "subnormal": _near_certain,
@@ -222,6 +231,7 @@ _DRAWS: Mapping[tuple[Domain, bool], Mapping[str, Draw]] = {
     (Domain.DISTRIBUTION, False): {"normal": _weights, "small": _weights, "ties": _weights},
 }  # fmt: skip
 _OTHERWISE: Mapping[tuple[Domain, bool], Draw] = {
+    (Domain.WEIGHT, False): _class_weights,
     (Domain.PROBABILITY, True): _probability,
     (Domain.PROBABILITY, False): _certain,
     (Domain.DISTRIBUTION, True): _weights,

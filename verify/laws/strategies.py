@@ -98,6 +98,8 @@ def _points_of_cases(spec: Spec, position: int) -> Iterator[float]:
 def elements(spec: Spec, position: int, fmt: Format) -> SearchStrategy[float]:
     """One number of the domain of an input."""
     item = spec.inputs[position]
+    if item.domain is Domain.WEIGHT:
+        return st.sampled_from((1.0, 0.0, 0.5, 2.0, 4.0))
     if item.domain is Domain.NONNEGATIVE:
         return st.one_of(
             st.sampled_from(_special_reals(spec, position, fmt)), magnitudes(fmt, reach(fmt, item))

@@ -119,18 +119,21 @@ def _permutation_equivariant(subject: Subject, example: Example, fmt: Format) ->
     if count < 2:
         raise NotApplicable("one entry has one order")
     order = permuted_order(count)
+    places = np.argsort(order)
 
     def reordered(x: Values, axes: Sequence[str]) -> Values:
         return np.asarray(np.take(x, order, axis)) if ROW_AXIS in axes else x
 
     inputs = [
-        np.asarray(np.argsort(order)[x])
+        np.asarray(places[x])
         if item.domain is Domain.INDEX and item.along == ROW_AXIS
         else reordered(x, axes)
         for item, axes, x in zip(spec.inputs, spec.core_axes, example.inputs, strict=True)
     ]
-    out = spec.output_axes[0]
-    other = example.with_inputs(*inputs).with_cotangents(lambda d: reordered(d, out))
+    out = spec.output_axes[0] if example.settings.get("reduction", "none") == "none" else ()
+    indices = {s.name: example.settings[s.name] for s in spec.settings if s.along == ROW_AXIS}
+    moved = {name: int(places[index]) for name, index in indices.items() if 0 <= index < count}
+    other = example.with_settings(**moved).with_inputs(*inputs).with_cotangents(lambda d: reordered(d, out))
     granted = reordered(subject.output_bound(example, fmt), out) + subject.output_bound(other, fmt)
     due = reordered(subject.outputs(example), out)
     parts = [Comparison(subject.outputs(other), due, granted, "the value for the row in another order")]

@@ -21,6 +21,7 @@ from verify.mistakes import (
     recurrent,
     rows,
     training,
+    weighted_losses,
 )
 from verify.mistakes.mistake import WITNESSES, Mistake
 
@@ -35,6 +36,7 @@ MISTAKES: tuple[Mistake, ...] = (
     *attention.MISTAKES,
     *recurrent.MISTAKES,
     *losses.MISTAKES,
+    *weighted_losses.MISTAKES,
     *optimizers.MISTAKES,
     *networks.MISTAKES,
     *training.MISTAKES,

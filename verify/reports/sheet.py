@@ -91,6 +91,8 @@ def _sections(spec: Spec, *, unicode: bool) -> Iterator[tuple[str, Sequence[Rend
     yield "inputs", [_grid((item.name, axes, _domain(item)) for item, axes in _inputs(spec))]
     if spec.settings:
         yield "settings", [_grid((setting.name, _values(spec, setting)) for setting in spec.settings)]
+    if "reduction" in spec.defaults:
+        yield "the mean is over", [Text(spec.mean_over)]
     given = f" for {', '.join(formula.given)}" if formula.given else ""
     yield f"definition{given}", _equations(formula.definition, *formula.exceptions)
     if formula.derivatives:

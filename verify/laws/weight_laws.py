@@ -1,0 +1,42 @@
+"""Laws of losses with weights and ignored labels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from verify.arithmetic.formats import Format
+from verify.laws.examples import Example
+from verify.laws.law import Comparison, Law, NotApplicable, Subject, require, require_each
+
+
+def _plain_without_weights(subject: Subject, example: Example, fmt: Format) -> None:
+    """With weights of 1, nothing smoothed and nothing ignored it is the loss without any of these."""
+    z, labels, weights = example.inputs
+    plain = example.with_inputs(z, labels, np.ones_like(weights))
+    plain = plain.with_settings(label_smoothing=0.0, ignored_label=-100)
+    other = Subject.of_reference("softmax_cross_entropy_with_integer_labels")
+    bare = Example((z, labels), {"reduction": example.settings["reduction"]}, example.dy, example.regime)
+    granted = subject.output_bound(plain, fmt) + other.output_bound(bare, fmt)
+    require(subject.outputs(plain), other.outputs(bare), granted, "the loss without weights")
+
+
+def _ignored_do_not_matter(subject: Subject, example: Example, fmt: Format) -> None:
+    """Leaving the examples with the ignored label out changes neither the sum nor the mean."""
+    z, labels, weights = example.inputs
+    kept = labels != 1
+    if kept.all() or not kept.any():
+        raise NotApplicable("no example is ignored, or every one")
+    parts = []
+    for reduction in ("sum", "mean"):
+        whole = example.with_settings(ignored_label=1, reduction=reduction)
+        fewer = whole.with_inputs(z[kept], labels[kept], weights)
+        granted = subject.output_bound(whole, fmt) + subject.output_bound(fewer, fmt)
+        what = f"the {reduction} with the ignored examples"
+        parts.append(Comparison(subject.outputs(whole), subject.outputs(fewer), granted, what))
+    require_each(parts)
+
+
+WEIGHT_LAWS = (
+    Law("plain-without-weights", "weights of 1 change nothing", _plain_without_weights),
+    Law("ignored-examples-do-not-matter", "an ignored example is none", _ignored_do_not_matter),
+)
