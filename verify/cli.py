@@ -240,6 +240,7 @@ def selfcheck(
     seed: SeedOption = 0,
     strict: StrictOption = False,
     json: JsonOption = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that share the work.")] = os.cpu_count() or 1,
 ) -> None:
     """Put the reference itself to every witness: certified, symbolic and numerical values, bounds, laws.
 
@@ -253,7 +254,7 @@ def selfcheck(
 
     try:
         with _progress(len(op or SPECS)) as begin:
-            report = examine(ops=op, level=level.value, seed=seed, progress=begin)
+            report = examine(ops=op, level=level.value, seed=seed, jobs=jobs, progress=begin)
     except UsageError as error:
         _fail(error, WRONG_USAGE)
     _deliver(report, json, strict=strict, full=True)

@@ -8,7 +8,10 @@ forward, and refnet run in two formats, whose results may differ by both their r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
 from types import MappingProxyType
 from typing import Any
 from zlib import crc32
@@ -30,7 +33,7 @@ from verify.arithmetic.formats import (
     error_in_ulp,
 )
 from verify.arithmetic.symbolic import symbolic_vjp
-from verify.conformance.check import check
+from verify.conformance.check import check, select
 from verify.conformance.findings import Finding, Measure, outcomes
 from verify.conformance.judge import judge
 from verify.conformance.plan import LEVELS, SETTINGS_A_TURN, draw, settings_of
@@ -50,20 +53,37 @@ def selfcheck(
     ops: Iterable[str] | None = None,
     level: str = "ci",
     seed: int = 0,
+    jobs: int = 1,
     progress: Callable[[str], None] = lambda op: None,
 ) -> Report:
-    """Put refnet to every witness, in every format; `progress` is told of each operator.
+    """Put refnet to every witness, in every format; `progress` is told of each operator. With several `jobs`
+    the operators are shared out among as many processes.
 
     Raises:
         UsageError: an operator or level that does not exist.
     """
-    judged = check("refnet", ops=ops, dtypes=FORMATS, level=level, seed=seed, progress=progress)
-    by_op: dict[str, list[Outcome]] = {}
-    for outcome in judged.outcomes:
-        by_op.setdefault(outcome.op, []).append(outcome)
-    for op, found in by_op.items():
-        found += _witnessed(SPECS[op], level, seed) if op in SPECS else ()
-    return replace(judged, outcomes=tuple(outcome for found in by_op.values() for outcome in found))
+    names = select(ops, FORMATS, level, seed, None).ops
+    examine = partial(_examined, level=level, seed=seed)
+    if jobs > 1 and len(names) > 1:
+        # new interpreters: a copy of this one would inherit locks that its threads hold, a progress bar's too
+        with ProcessPoolExecutor(min(jobs, len(names)), get_context("spawn")) as pool:
+            running = {pool.submit(examine, name): name for name in names}
+            for done in as_completed(running):
+                progress(running[done])
+        reports = [future.result() for future in running]
+    else:
+        reports = []
+        for name in names:
+            progress(name)
+            reports.append(examine(name))
+    return replace(reports[0], outcomes=tuple(outcome for report in reports for outcome in report.outcomes))
+
+
+def _examined(op: str, *, level: str, seed: int) -> Report:
+    """Everything that the witnesses find of one operator, or one function of a network."""
+    judged = check("refnet", ops=[op], dtypes=FORMATS, level=level, seed=seed)
+    witnessed = _witnessed(SPECS[op], level, seed) if op in SPECS else ()
+    return replace(judged, outcomes=(*judged.outcomes, *witnessed))
 
 
 def _witnessed(spec: Spec, level: str, seed: int) -> Iterator[Outcome]:

@@ -125,10 +125,13 @@ class Bounded(NDArrayOperatorsMixin):
         self, value: npt.ArrayLike, error: npt.ArrayLike, model: RoundingModel, terms: OpenSum | None = None
     ) -> None:
         self.value: Floats = np.asarray(value, dtype=np.float64)
-        given = np.broadcast_to(np.asarray(error, np.float64), self.value.shape)
+        self.error: Floats = np.asarray(error, dtype=np.float64)
+        if self.error.shape != self.value.shape:
+            self.error = np.broadcast_to(self.error, self.value.shape)
         # float64 goes on where the format has overflowed, and knows nothing of what comes of that
-        beyond = np.isfinite(self.value) & (np.abs(self.value) > model.fmt.largest)
-        self.error: Floats = np.where(beyond, np.inf, given)
+        beyond = np.abs(self.value) > model.fmt.largest
+        if beyond.any():
+            self.error = np.where(beyond & np.isfinite(self.value), np.inf, self.error)
         self.model = model
         self.terms = terms
 
@@ -632,9 +635,10 @@ def _bounded_vjp(
             else carried(dy, model)
         )
         gradients: list[Any] = list(op.backward(residuals, cotangent))
-        for form in spec.forms:
+        forms = [form for form in spec.forms if form.vjp is not None]
+        each = bounded_values(op, spec, inputs, settings, fmt, statistical) if forms else ()
+        for form in forms:
             if form.vjp is not None:
-                each = bounded_values(op, spec, inputs, settings, fmt, statistical)
                 y = each if isinstance(outputs, tuple) else each[0]
                 others = form.vjp(cotangent, y, *in_model(inputs, model), **settings)
                 gradients = [cover(g, other) for g, other in zip(gradients, others, strict=True)]

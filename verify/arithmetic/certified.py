@@ -18,6 +18,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -104,11 +105,17 @@ def certify_vjp(
     dy: Any,
     fmt: Format,
     settings: Mapping[str, Any],
+    *,
+    batch: Mapping[int, int] = MappingProxyType({}),
 ) -> tuple[Truth, ...]:
     """The gradients of `sum(dy * definition(*inputs))` for the inputs at the given positions; of several
     outputs, `dy` is a tuple.
 
     At a kink, the derivative of the branch that the definition takes there.
+
+    `batch` says of the inputs at some positions how many leading axes they share with every output as batch
+    axes. No example depends on another, so an element is then moved in all examples at once: all elements of
+    an elementwise operator are.
 
     Raises:
         Undecided: as for `certify`.
@@ -116,15 +123,21 @@ def certify_vjp(
 
     def gradient_at(position: int, kind: Kind) -> Exact:
         lifted = [_lifted(x, kind) for x in inputs]
-        weights = _joined([_lifted(d, kind) for d in in_order(dy)])
+        weights = [_lifted(d, kind) for d in in_order(dy)]
         x = inputs[position].astype(np.float64)
+        shared = batch.get(position, 0)
+        examples = x.shape[:shared]
         gradient = np.empty(x.shape, dtype=object)
-        for index in np.ndindex(x.shape):
+        for index in np.ndindex(x.shape[shared:]):
             moved = lifted[position].copy()
-            moved[index] = kind.series(float(x[index]))
+            for example in np.ndindex(examples):
+                moved[example + index] = kind.series(float(x[example + index]))
             arguments = [*lifted[:position], moved, *lifted[position + 1 :]]
-            outputs = _joined(_outputs(definition, arguments, settings, kind))
-            gradient[index] = sum(map(_slope, outputs * weights), kind.number(0.0))
+            outputs = _outputs(definition, arguments, settings, kind)
+            for example in np.ndindex(examples):
+                parts = [y[example] * w[example] for y, w in zip(outputs, weights, strict=True)]
+                terms = _joined([np.asarray(part, dtype=object) for part in parts])
+                gradient[example + index] = sum(map(_slope, terms), kind.number(0.0))
         return gradient
 
     return tuple(decide(partial(gradient_at, position), fmt) for position in differentiable)

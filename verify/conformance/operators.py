@@ -27,7 +27,7 @@ from verify.conformance.trial import (
     refusals,
     refused_ranks,
 )
-from verify.laws.examples import Example, dtype_of, output_shapes
+from verify.laws.examples import Example, batch_axes, dtype_of, output_shapes
 from verify.laws.law import Law, LawViolation, NotApplicable, Subject
 from verify.laws.laws import laws_of
 from verify.reports.record import Verdict
@@ -281,7 +281,8 @@ def _expect_gradients(spec: Spec, fmt: Format, variant: Variant | None, trial: T
     """The certified gradients, with the bounds of the loosest of the operator's forms."""
     dy, *given = trial.arguments
     inputs, definition = _in_convention(spec, variant, tuple(given))
-    truths = certify_vjp(definition, inputs, spec.differentiable, dy, fmt, trial.settings)
+    batch = batch_axes(spec, inputs, trial.settings)
+    truths = certify_vjp(definition, inputs, spec.differentiable, dy, fmt, trial.settings, batch=batch)
     bounds = vjp_bounds(OPS[spec.name], spec, dy, inputs, trial.settings, fmt)
     due = []
     for k, truth, bound in zip(spec.differentiable, truths, bounds, strict=True):
