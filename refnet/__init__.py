@@ -7,6 +7,8 @@ from refnet import activations as _activations
 from refnet import linear as _linear
 from refnet import losses as _losses
 from refnet import optimizers as _optimizers
+from refnet import piecewise as _piecewise
+from refnet import smooth as _smooth
 from refnet.activations import identity, log_softmax, logsumexp, relu, sigmoid, softmax, tanh
 from refnet.linear import linear
 from refnet.losses import (
@@ -32,6 +34,8 @@ from refnet.network import (
 )
 from refnet.op import ArgumentError, Array, Labels, Op, Operator
 from refnet.optimizers import sgd_step
+from refnet.piecewise import celu, elu, hard_sigmoid, hard_swish, leaky_relu, relu6, selu
+from refnet.smooth import gelu, log_sigmoid, mish, silu, softplus, softsign
 from refnet.storage import load_network, save_network
 from refnet.training import (
     EpochRecord,
@@ -50,7 +54,14 @@ from refnet.training import (
 
 __version__ = "0.1.0"
 
-_TABLES: tuple[tuple[Operator, ...], ...] = (_activations.OPS, _linear.OPS, _losses.OPS, _optimizers.OPS)
+_TABLES: tuple[tuple[Operator, ...], ...] = (
+    _activations.OPS,
+    _piecewise.OPS,
+    _smooth.OPS,
+    _linear.OPS,
+    _losses.OPS,
+    _optimizers.OPS,
+)
 
 OPS: Mapping[str, Operator] = MappingProxyType({op.name: op for table in _TABLES for op in table})
 """Every operator by its name."""
@@ -75,15 +86,23 @@ __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "categorical_cross_entropy",
+    "celu",
     "collapse",
+    "elu",
     "evaluate",
     "fit",
+    "gelu",
+    "hard_sigmoid",
+    "hard_swish",
     "identity",
     "initialise",
+    "leaky_relu",
     "linear",
     "load_network",
+    "log_sigmoid",
     "log_softmax",
     "logsumexp",
+    "mish",
     "mlp",
     "mlp_gradients",
     "mlp_loss",
@@ -91,14 +110,19 @@ __all__ = [
     "predict",
     "predict_probabilities",
     "relu",
+    "relu6",
     "run_epochs",
     "save_network",
+    "selu",
     "sgd_epoch",
     "sgd_step",
     "sigmoid",
+    "silu",
     "softmax",
     "softmax_cross_entropy",
     "softmax_cross_entropy_with_integer_labels",
+    "softplus",
+    "softsign",
     "split",
     "standardise",
     "tanh",

@@ -3,13 +3,20 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from specs import activations, linear, losses, optimizers
-from specs.spec import Aspect, Case, Domain, Form, Input, Kink, Refusal, Setting, Spec, Variant
+from specs import activations, linear, losses, optimizers, piecewise, smooth
+from specs.spec import Aspect, Case, Domain, Form, Input, Kink, Refusal, Setting, Slope, Spec, Variant
 
 SPECS: Mapping[str, Spec] = MappingProxyType(
     {
         spec.name: spec
-        for table in (activations.SPECS, linear.SPECS, losses.SPECS, optimizers.SPECS)
+        for table in (
+            activations.SPECS,
+            piecewise.SPECS,
+            smooth.SPECS,
+            linear.SPECS,
+            losses.SPECS,
+            optimizers.SPECS,
+        )
         for spec in table
     }
 )
@@ -24,6 +31,7 @@ __all__ = [
     "Kink",
     "Refusal",
     "Setting",
+    "Slope",
     "Spec",
     "Variant",
 ]

@@ -15,6 +15,8 @@ Exact = npt.NDArray[np.object_]
 
 Floats = npt.NDArray[np.floating]
 SettingValue = str | int | float | bool
+Slope = float | str
+"""A derivative: a number, or the name of the setting that it is."""
 
 
 class Domain(Enum):
@@ -66,14 +68,27 @@ class Kink:
     """A set where the derivative jumps, and the derivative that the reference takes there.
 
     `distance` maps the inputs (in order) to the distance of each element of the first input from the set.
-    `convention` is the reference's derivative there; `allowed` are the one-sided limits and the
-    subgradients that libraries take.
+    `convention` is the reference's derivative there, that of the branch which the definition takes; `allowed`
+    are the one-sided limits and the subgradients that libraries take, which `used_by` names.
     """
 
     where: str
     distance: Callable[..., Floats]
-    convention: float
-    allowed: tuple[float, ...]
+    convention: Slope
+    allowed: tuple[Slope, ...]
+    used_by: str = ""
+
+    def convention_under(self, settings: Mapping[str, SettingValue]) -> float:
+        """The reference's derivative, in numbers."""
+        return _number(self.convention, settings)
+
+    def allowed_under(self, settings: Mapping[str, SettingValue]) -> tuple[float, ...]:
+        """The derivatives that are accepted, in numbers."""
+        return tuple(_number(slope, settings) for slope in self.allowed)
+
+
+def _number(slope: Slope, settings: Mapping[str, SettingValue]) -> float:
+    return float(settings[slope] if isinstance(slope, str) else slope)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +148,8 @@ class Spec:
 
     `signature` is a NumPy gufunc signature of one example; leading axes are batch axes, shared by all
     inputs, unless `batched` is False. `definition(*inputs, **settings)` is the textbook formula on arrays
-    of exact numbers, in which no form is preferred for its rounding.
+    of exact numbers, in which no form is preferred for its rounding. `seams` are the real numbers around
+    which examples are drawn beside the usual ones: where pieces meet, a gradient is 0, a tail begins.
     """
 
     name: str
@@ -144,6 +160,7 @@ class Spec:
     settings: tuple[Setting, ...] = ()
     batched: bool = True
     kinks: tuple[Kink, ...] = ()
+    seams: tuple[float, ...] = ()
     laws: tuple[str, ...] = ()
     cases: tuple[Case, ...] = ()
     refusals: tuple[Refusal, ...] = ()
