@@ -194,7 +194,7 @@ PER_SQRT_TWO_PI = 0.3989422804014327
 """The density of the normal distribution at 0, 1 / sqrt(2 pi)."""
 
 BEYOND = 40.0
-"""Where the tail of the normal distribution is 0: Phi(-38.6) is below the smallest number of float64."""
+"""Where the tails are 0: Phi(-38.6) is below the smallest number of float64, and exp(-v) at 22 already."""
 
 
 def _halves(x: float) -> tuple[float, float]:
@@ -268,16 +268,19 @@ def _gelu(x: Array, *, approximate: GeluKind = "none") -> tuple[Array, GeluResid
             "gelu", "approximate", repr(given), '"none" or "tanh"', 'The exact one is approximate="none".'
         )
     if approximate == "tanh":
-        root: Array = np.exp(-0.5 * np.abs(_tanh_argument(x)))
+        root: Array = np.exp(-0.5 * _tanh_argument(np.abs(x)))
         return _gated(x, root), GeluResiduals(x, root, approximate)
     gate = _in_float64(_CDF, x)
     y: Array = np.where(np.equal(gate, 0.0), 0.0, x) * gate
     return y.astype(x.dtype), GeluResiduals(x, gate, approximate)
 
 
-def _tanh_argument(x: Array) -> Array:
-    """v = sqrt(8 / pi) (x + 0.044715 x^3), infinite where x^2 overflows."""
-    v: Array = SQRT_EIGHT_OVER_PI * (x * (1.0 + CUBIC * (x * x)))
+def _tanh_argument(size: Array) -> Array:
+    """v = sqrt(8 / pi) (x + 0.044715 x^3) for x >= 0; beyond 40, where exp(-v) is 0, that of 40: x^3
+    overflows.
+    """
+    near: Array = np.minimum(size, BEYOND)
+    v: Array = SQRT_EIGHT_OVER_PI * (near * (1.0 + CUBIC * (near * near)))
     return v
 
 

@@ -73,6 +73,17 @@ def _logistic(x: Any) -> Any:
     return 1.0 / (1.0 + np.exp(-x))
 
 
+def _stable_logistic(x: Any) -> Any:
+    """Subnormal from x = -88 on in float32, and then 0 where subnormal numbers are flushed."""
+    decay = np.exp(-np.abs(x))
+    return np.where(x < 0, decay, 1.0) / (1.0 + decay)
+
+
+def _silu_slope_by_product(dy: Any, y: Any, x: Any) -> tuple[Any]:
+    s = _stable_logistic(x)
+    return (dy * s + (dy * x) * (s * (1.0 - s)),)
+
+
 def _mish_by_tanh(x: Any) -> Any:
     return x * np.tanh(_softplus_of(x))
 
@@ -263,10 +274,10 @@ SPECS = (
                 vjp=lambda dy, y, x: (dy * (_logistic(x) * (1.0 + x * (1.0 - _logistic(x)))),),
             ),
             Form(
-                "x s, and the product rule",
+                "x s with a sigmoid that does not overflow, and the product rule",
                 "JAX",
-                value=lambda x: x * _logistic(x),
-                vjp=lambda dy, y, x: (dy * _logistic(x) + (dy * x) * (_logistic(x) * (1.0 - _logistic(x))),),
+                value=lambda x: x * _stable_logistic(x),
+                vjp=_silu_slope_by_product,
             ),
         ),
         references=(

@@ -27,7 +27,7 @@ from verify.laws.law import LawViolation, NotApplicable, Subject
 from verify.laws.laws import LAWS
 from verify.laws.network import NetworkExample, NetworkRecipe, NetworkSubject
 from verify.laws.network_laws import NETWORK_LAWS
-from verify.mistakes import activations, affine, losses, networks, rows, training
+from verify.mistakes import activations, affine, losses, networks, piecewise, rows, smooth, training
 from verify.mistakes.catalogue import MISTAKES, WITNESSES, Mistake
 from verify.mistakes.diagnosis import Evidence, diagnose
 from verify.reports import Report, Verdict
@@ -253,7 +253,9 @@ def test_every_mistake_is_caught_by_something_and_has_its_own_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "family", [activations, rows, affine, losses, networks, training], ids=lambda m: m.__name__
+    "family",
+    [activations, piecewise, smooth, rows, affine, losses, networks, training],
+    ids=lambda m: m.__name__,
 )
 def test_the_catalogue_has_every_family(family: Any) -> None:
     assert set(family.MISTAKES) <= set(MISTAKES)

@@ -598,6 +598,23 @@ def carried(x: npt.NDArray[Any], model: RoundingModel) -> Bounded:
     return Bounded(value, np.where(size < model.flushed_below, size, 0.0), model)
 
 
+def _as_read(x: npt.NDArray[Any], model: RoundingModel) -> npt.NDArray[Any]:
+    """An input with its subnormal numbers taken for 0, if they may be and there are any: at a kink in 0 the
+    gradient is then that of the other side, which no error of the input shows."""
+    if x.dtype.kind in "iu":
+        return x
+    size = np.abs(x.astype(np.float64))
+    small = (size < model.flushed_below) & (size > 0.0)
+    return np.where(small, x.dtype.type(0), x) if small.any() else x
+
+
+def _or_as(result: Bounded, other: Bounded) -> Bounded:
+    """A bound that another computation of the same keeps to as well."""
+    apart = np.abs(other.value - result.value) + other.error
+    error = np.where(np.isnan(apart), result.error, np.maximum(result.error, apart))
+    return Bounded(result.value, error, result.model)
+
+
 def cover(result: Bounded, form: Bounded) -> Bounded:
     """Widen a bound to that of another form, wherever that form has one at all."""
     usable = np.isfinite(form.value) & np.isfinite(form.error)
@@ -648,6 +665,13 @@ def _bounded_vjp(
     with np.errstate(all="ignore"):
         _, residuals = op.forward(*in_model(inputs, model), **settings)
         gradients: list[Any] = list(op.backward(residuals, cotangent))
+        read = [_as_read(x, model) for x in inputs]
+        if any(changed is not x for changed, x in zip(read, inputs, strict=True)):
+            _, residuals = op.forward(*in_model(read, model), **settings)
+            gradients = [
+                _or_as(g, other)
+                for g, other in zip(gradients, op.backward(residuals, cotangent), strict=True)
+            ]
         for form in spec.forms:
             if form.vjp is not None:
                 y = _bounded_value(op, spec, inputs, settings, fmt, statistical)

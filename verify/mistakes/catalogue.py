@@ -7,11 +7,13 @@ projects: `owner/repository#number` is an issue or a pull request at GitHub.
 
 from __future__ import annotations
 
-from verify.mistakes import activations, affine, losses, networks, rows, training
+from verify.mistakes import activations, affine, losses, networks, piecewise, rows, smooth, training
 from verify.mistakes.mistake import WITNESSES, Mistake
 
 MISTAKES: tuple[Mistake, ...] = (
     *activations.MISTAKES,
+    *piecewise.MISTAKES,
+    *smooth.MISTAKES,
     *rows.MISTAKES,
     *affine.MISTAKES,
     *losses.MISTAKES,
