@@ -226,11 +226,11 @@ SPECS = (
         settings=(Setting("alpha", (1.0, 0.5, 1.7)),),
         kinks=(
             Kink(
-                where="x = 0, unless alpha is 1",
+                where="x = 0",
                 distance=np.abs,
                 convention="alpha",
                 allowed=("alpha", 1.0),
-                used_by="PyTorch and JAX take alpha",
+                used_by="Unless alpha is 1; PyTorch and JAX take alpha",
             ),
         ),
         laws=("linear-on-positives", "sign-preserving"),

@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refnet import OPS
+from refnet.smooth import normal_cdf, normal_density
 from specs import SPECS, Form, Spec
+from specs.maths import erf, erfc
 from verify.arithmetic.bounds import Bounded, ErrorBound, RoundingModel, in_model, value_bound, vjp_bounds
 from verify.arithmetic.certified import certify, certify_vjp
 from verify.arithmetic.formats import (
@@ -218,18 +220,30 @@ RULES: Mapping[str, Callable[[Any, Any], Any]] = {
     "multiply": lambda a, b: a * b,
     "divide": lambda a, b: a / b,
     "exp": lambda a, b: np.exp(a),
+    "expm1": lambda a, b: np.expm1(a),
+    "erf": lambda a, b: erf(a / 8.0),
+    "erfc": lambda a, b: erfc(a / 8.0),
+    "normal distribution": lambda a, b: _of_python(normal_cdf, a / 8.0),
+    "normal density": lambda a, b: _of_python(normal_density, a / 8.0),
     "log": lambda a, b: np.log(np.abs(a)),
     "log1p": lambda a, b: np.log1p(np.abs(a)),
     "logaddexp": lambda a, b: np.logaddexp(a, b),
     "logaddexp of all": lambda a, b: np.logaddexp.reduce(a, axis=-1),
     "tanh": lambda a, b: np.tanh(a),
     "maximum": lambda a, b: np.maximum(a, b),
+    "minimum": lambda a, b: np.minimum(a, b),
     "negative": lambda a, b: -a,
     "sign": lambda a, b: np.sign(a),
     "matmul": lambda a, b: a[None] @ b[:, None],
     "sum": lambda a, b: np.add.reduce(a, axis=-1, keepdims=True),
     "largest": lambda a, b: np.maximum.reduce(a, axis=-1, keepdims=True),
 }
+
+
+def _of_python(function: Callable[[float], float], a: Any) -> Any:
+    """Elementwise, in numbers: NumPy makes objects of what Python returns."""
+    values: Any = np.frompyfunc(function, 1, 1)(a)
+    return values.astype(np.float64)
 
 
 def passed_on(rule: str, error_of: Callable[[Bounded], Any], data: st.DataObject) -> bool:
@@ -278,6 +292,27 @@ def test_a_constant_costs_what_the_format_loses_of_it() -> None:
     assert (x * 0.5).error == 0.0
     assert (x * 0.1).error >= abs(float(np.float32(0.1)) - 0.1)
     assert (x * 0.1).error > (x * float(np.float32(0.1))).error
+
+
+def test_a_constant_that_fills_float64_has_been_rounded() -> None:
+    """No bit of 1 / 3 is lost by storing it; it had been lost before."""
+    model = RoundingModel.of(FLOAT64, statistical=False, flush_to_zero=False)
+    constants = np.array([0.5, 6.0, 0.1875, 1e9, np.inf, 1.0 / 3.0, math.sqrt(2.0), 0.1])
+    assert (model.constant_error(constants) > 0.0).tolist() == [False] * 5 + [True] * 3
+
+
+@pytest.mark.parametrize("name", ["relu", "relu6", "leaky_relu", "elu", "selu"])
+def test_a_subnormal_number_may_be_on_either_side_of_a_kink(name: str) -> None:
+    spec, x, dy = SPECS[name], np.array([-1e-40, 1e-40], np.float32), np.ones(2, np.float32)
+    settings = {setting.name: setting.values[-1] for setting in spec.settings}
+    (bound,) = vjp_bounds(OPS[name], spec, dy, [x], settings, FLOAT32)
+    left, right = (float(OPS[name].vjp(dy[:1], np.array([v], np.float32), **settings)[0][0]) for v in x)
+    at_0 = float(OPS[name].vjp(dy[:1], np.zeros(1, np.float32), **settings)[0][0])
+    assert (bound.deterministic >= [abs(left - at_0), abs(right - at_0)]).all()
+    assert (
+        vjp_bounds(OPS[name], spec, dy, [x * np.float32(1e6)], settings, FLOAT32)[0].deterministic.max()
+        < 1e-6
+    )
 
 
 @pytest.mark.parametrize(("fmt", "granted"), [(FLOAT32, True), (BFLOAT16, True), (FLOAT16, False)], ids=str)

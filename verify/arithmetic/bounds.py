@@ -668,14 +668,12 @@ def _bounded_vjp(
         read = [_as_read(x, model) for x in inputs]
         if any(changed is not x for changed, x in zip(read, inputs, strict=True)):
             _, residuals = op.forward(*in_model(read, model), **settings)
-            gradients = [
-                _or_as(g, other)
-                for g, other in zip(gradients, op.backward(residuals, cotangent), strict=True)
-            ]
+            others: list[Any] = list(op.backward(residuals, cotangent))
+            gradients = [_or_as(g, other) for g, other in zip(gradients, others, strict=True)]
         for form in spec.forms:
             if form.vjp is not None:
                 y = _bounded_value(op, spec, inputs, settings, fmt, statistical)
-                others = form.vjp(cotangent, y, *in_model(inputs, model), **settings)
+                others = list(form.vjp(cotangent, y, *in_model(inputs, model), **settings))
                 gradients = [cover(g, other) for g, other in zip(gradients, others, strict=True)]
     return tuple(stored(g, fmt) for g in gradients)
 

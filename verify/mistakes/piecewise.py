@@ -88,7 +88,7 @@ def _hard_swish_of_minus_infinity(x: Any) -> Any:
 
 
 def _hard_swish_truncated(x: Any) -> Any:
-    return x * _clipped(x) * x.dtype.type(0.1667)
+    return np.where(x <= -3, 0 * _clipped(x), x * _clipped(x) * x.dtype.type(0.1667))
 
 
 def _hard_swish_gate(x: Any) -> Any:

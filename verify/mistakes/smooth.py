@@ -21,6 +21,11 @@ def _logistic(x: Any) -> Any:
     return 1 / (1 + np.exp(-x))
 
 
+def _with_limit(x: Any, y: Any) -> Any:
+    """0 at minus infinity: a mistake of its own, which the others do not make."""
+    return np.where(np.isneginf(x), 0, y).astype(x.dtype)
+
+
 # ---------------------------------------------------------------------------------------------- softsign
 
 
@@ -29,7 +34,7 @@ def _softsign_of_infinity(x: Any) -> Any:
 
 
 def _softsign_without_absolute(x: Any) -> Any:
-    return x / (1 + x)
+    return np.where(np.isinf(x), np.sign(x), x / (1 + x))
 
 
 def _softsign_slope_without_square(dy: Any, x: Any) -> Any:
@@ -116,7 +121,7 @@ def _silu_of_minus_infinity(x: Any) -> Any:
 
 
 def _silu_steep(x: Any) -> Any:
-    return x * refnet.sigmoid(x * x.dtype.type(1.702))
+    return _with_limit(x, x * refnet.sigmoid(x * x.dtype.type(1.702)))
 
 
 def _silu_of_absolute(x: Any) -> Any:
@@ -143,7 +148,7 @@ def _mish_of_minus_infinity(x: Any) -> Any:
 
 def _mish_exp_ratio(x: Any) -> Any:
     w = (1 + np.exp(x)) * (1 + np.exp(x))
-    return x * ((w - 1) / (w + 1))
+    return _with_limit(x, x * ((w - 1) / (w + 1)))
 
 
 def _mish_with_sigmoid(x: Any) -> Any:
@@ -178,21 +183,21 @@ def _gelu_of_minus_infinity(x: Any, *, approximate: GeluKind = "none") -> Any:
 
 
 def _gelu_without_root(x: Any, *, approximate: GeluKind = "none") -> Any:
-    return x * ((1 + erf(x)) * x.dtype.type(0.5))
+    return _with_limit(x, x * ((1 + erf(x)) * x.dtype.type(0.5)))
 
 
 def _gelu_exp_ratio(x: Any, *, approximate: GeluKind = "none") -> Any:
     if approximate == "none":
         return refnet.gelu(x)
     e = np.exp(2 * _inner(x))
-    return x * ((1 + (e - 1) / (e + 1)) * x.dtype.type(0.5))
+    return _with_limit(x, x * ((1 + (e - 1) / (e + 1)) * x.dtype.type(0.5)))
 
 
 def _gelu_square_for_cube(x: Any, *, approximate: GeluKind = "none") -> Any:
     if approximate == "none":
         return refnet.gelu(x)
     u = x.dtype.type(math.sqrt(2 / math.pi)) * (x + x.dtype.type(0.044715) * (x * x))
-    return x * ((1 + np.tanh(u)) * x.dtype.type(0.5))
+    return _with_limit(x, x * ((1 + np.tanh(u)) * x.dtype.type(0.5)))
 
 
 def _gelu_short_series(x: Any, *, approximate: GeluKind = "none") -> Any:
@@ -204,7 +209,7 @@ def _gelu_short_series(x: Any, *, approximate: GeluKind = "none") -> Any:
     terms = (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
     series = sum(a * t ** (k + 1) for k, a in enumerate(terms))
     value = np.sign(x) * (1 - series * np.exp(-z * z))
-    return np.asarray(x * (0.5 * (1 + value))).astype(x.dtype)
+    return _with_limit(x, x * (0.5 * (1 + value)))
 
 
 def _gelu_gate_alone(x: Any, *, approximate: GeluKind = "none") -> Any:
