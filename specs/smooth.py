@@ -154,17 +154,9 @@ SPECS = (
         ),
         forms=(
             Form(
-                "x / (1 + |x|), and the quotient rule",
-                "PyTorch, JAX",
-                value=lambda x: x / (1.0 + np.abs(x)),
-                vjp=lambda dy, y, x: (
-                    dy / (1.0 + np.abs(x))
-                    - dy * x / ((1.0 + np.abs(x)) * (1.0 + np.abs(x))) * np.where(x < 0, -1.0, 1.0),
-                ),
-            ),
-            Form(
-                "the quotient rule with x / (1 + |x|) divided once more",
+                "x / (1 + |x|), and the quotient rule, one division after the other",
                 "PyTorch",
+                value=lambda x: x / (1.0 + np.abs(x)),
                 vjp=lambda dy, y, x: (
                     dy / (1.0 + np.abs(x))
                     - dy * (x / (1.0 + np.abs(x)) / (1.0 + np.abs(x))) * np.where(x < 0, -1.0, 1.0),
