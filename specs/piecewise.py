@@ -86,6 +86,15 @@ def _inside(x: Any) -> Any:
     return (x > -3.0) & (x < 3.0)
 
 
+def _inside_when_rounded(x: Any) -> Any:
+    """1 where x / 6 + 1/2 is between 0 and 1, 0 elsewhere; either where its rounding decides.
+
+    Libraries that differentiate the clipping find x = 3 - 2^-51 on the flat side: x + 3 is rounded to 6.
+    """
+    line = x / 6.0 + 0.5
+    return np.sign(np.maximum(line, 0.0)) * np.sign(np.maximum(1.0 - line, 0.0))
+
+
 def _selu_from_output(dy: Any, y: Any, x: Any) -> tuple[Any]:
     scale, alpha = SELU_SCALE / DIGITS, SELU_ALPHA / DIGITS
     return (np.where(x > 0, scale * dy, dy * (y + scale * alpha)),)
@@ -160,7 +169,12 @@ SPECS = (
             Case("NaN is not clipped", ([nan, 3.0],), [nan, 1.0]),
         ),
         forms=(
-            Form("x / 6 + 1/2, clipped to [0, 1]", "Keras on TensorFlow", value=_clipped_line),
+            Form(
+                "x / 6 + 1/2, clipped to [0, 1]; its derivative where that is not clipped",
+                "Keras on TensorFlow, JAX",
+                value=_clipped_line,
+                vjp=lambda dy, y, x: (dy * _inside_when_rounded(x) / 6.0,),
+            ),
             Form(
                 "multiplied by 1/6",
                 "PyTorch",
@@ -211,7 +225,7 @@ SPECS = (
                 "Keras on TensorFlow, JAX",
                 value=lambda x: x * _clipped_line(x),
                 vjp=lambda dy, y, x: (
-                    dy * (_clipped_6(x) / 6.0) + np.where(_inside(x), (dy * x) * (1.0 / 6.0), 0.0 * dy),
+                    dy * (_clipped_6(x) / 6.0) + (dy * x) * (1.0 / 6.0) * _inside_when_rounded(x),
                 ),
             ),
         ),

@@ -11,7 +11,7 @@ import numpy as np
 
 from refnet import OPS
 from specs import SPECS, Aspect, Domain, Kink, Spec, Variant
-from verify.arithmetic.bounds import ErrorBound, value_bound, vjp_bounds
+from verify.arithmetic.bounds import ErrorBound, granted_model, value_bound, vjp_bounds
 from verify.arithmetic.certified import certify, certify_vjp
 from verify.arithmetic.formats import FORMATS, Format, Truth
 from verify.conformance.contract import ContractViolation, Values, flattened, invoke, settings_to_pass
@@ -284,7 +284,7 @@ def _allow_subgradients(
     dy, *inputs = trial.arguments
     (truth, bound, variant), *others = due
     for kink in kinks:
-        on_it = np.equal(kink.distance(*inputs), 0)
+        on_it = np.less_equal(np.abs(kink.distance(*inputs)), _unseen(dy))
         convention = kink.convention_under(trial.settings)
         for slope in kink.allowed_under(trial.settings):
             theirs = on_it & _is_times(results[0], slope, dy)
@@ -294,6 +294,13 @@ def _allow_subgradients(
                 where = kink.where.replace(" ", "")
                 variant = f"derivative-{slope:g}-at-{where}: a subgradient other than the reference's"
     return [Expected(truth, bound, variant), *others]
+
+
+def _unseen(dy: Values) -> float:
+    """The largest distance from a kink that may be read as none: a subnormal number may be flushed to 0."""
+    fmt = FORMATS[dy.dtype.name]
+    flushed_below = granted_model(fmt, statistical=False).flushed_below
+    return flushed_below - fmt.smallest_subnormal if flushed_below else 0.0
 
 
 def _is_times(result: Values, slope: float, dy: Values) -> Values:
