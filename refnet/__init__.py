@@ -11,8 +11,10 @@ from refnet import linear as _linear
 from refnet import losses as _losses
 from refnet import normalisation as _normalisation
 from refnet import optimizers as _optimizers
+from refnet import piecewise as _piecewise
 from refnet import pooling as _pooling
 from refnet import recurrent as _recurrent
+from refnet import smooth as _smooth
 from refnet import weighted_losses as _weighted_losses
 from refnet.activations import *
 from refnet.attention import *
@@ -46,8 +48,10 @@ from refnet.network import (
 from refnet.normalisation import *
 from refnet.op import Activation, ArgumentError, Array, Labels, MultiOp, Op, Operator
 from refnet.optimizers import *
+from refnet.piecewise import *
 from refnet.pooling import *
 from refnet.recurrent import *
+from refnet.smooth import *
 from refnet.storage import load_network, save_network
 from refnet.training import (
     EpochRecord,
@@ -69,6 +73,8 @@ __version__ = "0.1.0"
 
 _TABLES: tuple[tuple[Operator, ...], ...] = (
     _activations.OPS,
+    _piecewise.OPS,
+    _smooth.OPS,
     _linear.OPS,
     _normalisation.OPS,
     _convolution.OPS,
@@ -128,6 +134,8 @@ __all__ = [
     "standardise",
 ]
 __all__ += _activations.__all__
+__all__ += _piecewise.__all__
+__all__ += _smooth.__all__
 __all__ += _linear.__all__
 __all__ += _normalisation.__all__
 __all__ += _convolution.__all__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -373,3 +374,27 @@ def validate_classes(op: str, name: str, rows: Array) -> None:
         raise ArgumentError(
             op, name, f"of shape {rows.shape}", "at least one class", "The last axis counts the classes."
         )
+
+
+def validate_number(
+    op: str, name: str, value: object, dtype: np.dtype[np.floating], *, positive: bool = False
+) -> float:
+    """Return a setting as a Python float, which takes the dtype of the array that it meets.
+
+    A `np.float64` would turn a float32 array into float64, and a number beyond the dtype into infinity.
+    """
+    required = f"a {'positive ' if positive else ''}finite number that {dtype} holds"
+    given = f"a {type(value).__name__}"
+    if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except OverflowError:  # an int beyond float64
+            number = math.inf
+        limits = np.finfo(dtype)
+        held = abs(number) <= float(limits.max) and (
+            number == 0.0 or abs(number) >= float(limits.smallest_normal)
+        )
+        if held and (number > 0.0 or not positive):
+            return number
+        given = str(value)
+    raise ArgumentError(op, name, given, required, f"Pass a Python float, or leave {name} at its default.")

@@ -12,17 +12,21 @@ from specs import (
     losses,
     normalisation,
     optimizers,
+    piecewise,
     pooling,
     recurrent,
+    smooth,
     weighted_losses,
 )
-from specs.spec import Aspect, Case, Domain, Form, Input, Kink, Refusal, Setting, Spec, Variant
+from specs.spec import Aspect, Case, Domain, Form, Input, Kink, Refusal, Setting, Slope, Spec, Variant
 
 SPECS: Mapping[str, Spec] = MappingProxyType(
     {
         spec.name: spec
         for table in (
             activations.SPECS,
+            piecewise.SPECS,
+            smooth.SPECS,
             linear.SPECS,
             normalisation.SPECS,
             convolution.SPECS,
@@ -48,6 +52,7 @@ __all__ = [
     "Kink",
     "Refusal",
     "Setting",
+    "Slope",
     "Spec",
     "Variant",
 ]

@@ -9,8 +9,8 @@ rely on. This is an untyped boundary: sympy and flint carry no types.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from math import isqrt
 from typing import Any
 
 import numpy as np
@@ -36,14 +36,31 @@ def log(x: Any) -> Any:
     return _apply(x, "log")
 
 
-def tanh(x: Any) -> Any:
-    """The hyperbolic tangent, only for forms: the definition of `tanh` is written with `exp`."""
-    return _apply(x, "tanh")
+def erf(x: Any) -> Any:
+    """The error function, 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x."""
+    return _apply(x, "erf")
+
+
+def erfc(x: Any) -> Any:
+    """1 - erf(x), only for forms: in exact arithmetic it is no different from the difference."""
+    return 1 - erf(x) if _is_exact(x) else _apply(x, "erfc")
 
 
 def sqrt(x: Any) -> Any:
-    """The square root of what is not negative."""
+    """The square root."""
     return _apply(x, "sqrt")
+
+
+def pi(x: Any) -> Any:
+    """The number pi, of the kind and in the shape of x."""
+    return np.frompyfunc(lambda value: sympy.pi if isinstance(value, sympy.Basic) else _ball_pi(value), 1, 1)(
+        x
+    )
+
+
+def tanh(x: Any) -> Any:
+    """The hyperbolic tangent, only for forms: the definition of `tanh` is written with `exp`."""
+    return _apply(x, "tanh")
 
 
 def log1p(x: Any) -> Any:
@@ -88,7 +105,8 @@ def xlogy(x: Any, y: Any) -> Any:
 class Series:
     """The power series v + d t + O(t^2) of flint, of balls or rational numbers: a value and its derivative.
 
-    The types of flint are sequences of their coefficients, which NumPy would take for arrays.
+    The types of flint are sequences of their coefficients, which NumPy would take for arrays. What meets an
+    array leaves it to the array to go through its elements: of one without axes NumPy makes a number.
     """
 
     __slots__ = ("terms",)
@@ -100,16 +118,16 @@ class Series:
         return Series(-self.terms)
 
     def __add__(self, other: Any) -> Any:
-        return NotImplemented if isinstance(other, Exponential) else Series(self.terms + _terms(other))
+        return NotImplemented if isinstance(other, _TAKES_OVER) else Series(self.terms + _terms(other))
 
     def __sub__(self, other: Any) -> Any:
-        return NotImplemented if isinstance(other, Exponential) else Series(self.terms - _terms(other))
+        return NotImplemented if isinstance(other, _TAKES_OVER) else Series(self.terms - _terms(other))
 
     def __mul__(self, other: Any) -> Any:
-        return NotImplemented if isinstance(other, Exponential) else Series(self.terms * _terms(other))
+        return NotImplemented if isinstance(other, _TAKES_OVER) else Series(self.terms * _terms(other))
 
     def __truediv__(self, other: Any) -> Any:
-        return NotImplemented if isinstance(other, Exponential) else Series(self.terms / _terms(other))
+        return NotImplemented if isinstance(other, _TAKES_OVER) else Series(self.terms / _terms(other))
 
     def __rsub__(self, other: Any) -> Series:
         return Series(_terms(other) - self.terms)
@@ -185,6 +203,9 @@ class Exponential:
     __radd__ = __add__
     __rmul__ = __mul__
 
+
+_TAKES_OVER = (Exponential, np.ndarray)
+"""What a series leaves an operation to."""
 
 REACH = 2**64
 """Arguments of exp up to here stay balls: the exponents of arb are integers, cheap up to 64 bits."""
@@ -268,7 +289,7 @@ def _rational_root(value: Any) -> Any:
         NotRational: it is not.
     """
     argument = constant(value)
-    p, q = isqrt(int(abs(argument.p))), isqrt(int(argument.q))
+    p, q = math.isqrt(int(abs(argument.p))), math.isqrt(int(argument.q))
     root = fmpq(p, q)
     if root * root != argument or (root == 0 and value is not argument):
         raise NotRational(f"sqrt({argument}) is not a rational number")
@@ -316,8 +337,27 @@ def _each(name: str) -> Callable[[Any], Any]:
     return lambda value: elementary(name, value)
 
 
-_ELEMENTARY = {name: np.frompyfunc(_each(name), 1, 1) for name in ("exp", "log", "sqrt", "tanh")}
+_ELEMENTARY = {name: np.frompyfunc(_each(name), 1, 1) for name in ("exp", "log", "tanh", "erf", "sqrt")}
+
+_OF_PYTHON = {"erf": np.frompyfunc(math.erf, 1, 1), "erfc": np.frompyfunc(math.erfc, 1, 1)}
+"""What NumPy does not have."""
 
 
 def _apply(x: Any, name: str) -> Any:
-    return _ELEMENTARY[name](x) if _is_exact(x) else getattr(np, name)(x)
+    if _is_exact(x):
+        return _ELEMENTARY[name](x)
+    if name not in _OF_PYTHON:
+        return getattr(np, name)(x)
+    values = _OF_PYTHON[name](x)
+    return np.asarray(values).astype(x.dtype) if isinstance(x, np.ndarray | np.generic) else values
+
+
+def _ball_pi(value: Any) -> Any:
+    """pi as a ball, for balls and series of them.
+
+    Raises:
+        NotRational: for a rational number.
+    """
+    if not isinstance(constant(value), arb):
+        raise NotRational("pi is not a rational number")
+    return arb.pi()

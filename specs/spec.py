@@ -16,6 +16,8 @@ Exact = npt.NDArray[np.object_]
 
 Floats = npt.NDArray[np.floating]
 SettingValue = str | int | float | bool
+Slope = float | str
+"""A derivative: a number, or the name of the setting that it is."""
 
 BATCH = "..."
 """Stands for the batch axes in a signature."""
@@ -96,14 +98,27 @@ class Kink:
     """A set where the derivative jumps, and the derivative that the reference takes there.
 
     `distance` maps the inputs (in order) to the distance of each element of the first input from the set.
-    `convention` is the reference's derivative there; `allowed` are the one-sided limits and the
-    subgradients that libraries take.
+    `convention` is the reference's derivative there, that of the branch which the definition takes; `allowed`
+    are the one-sided limits and the subgradients that libraries take, which `used_by` names.
     """
 
     where: str
     distance: Callable[..., Floats]
-    convention: float
-    allowed: tuple[float, ...]
+    convention: Slope
+    allowed: tuple[Slope, ...]
+    used_by: str = ""
+
+    def convention_under(self, settings: Mapping[str, SettingValue]) -> float:
+        """The reference's derivative, in numbers."""
+        return _number(self.convention, settings)
+
+    def allowed_under(self, settings: Mapping[str, SettingValue]) -> tuple[float, ...]:
+        """The derivatives that are accepted, in numbers."""
+        return tuple(_number(slope, settings) for slope in self.allowed)
+
+
+def _number(slope: Slope, settings: Mapping[str, SettingValue]) -> float:
+    return float(settings[slope] if isinstance(slope, str) else slope)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +184,9 @@ class Spec:
 
     `derived` says how long an axis is that follows from others and from the settings, as the output of a
     convolution does. `shapes` are sizes of the other axes at which an operator is checked, the smallest
-    first; of elementwise operators, rows (c) and matrix products (n, k, m) the checks know their own.
-    `equations` are printed where the definition on symbols would fill a page.
+    first; of elementwise operators, rows (c) and matrix products (n, k, m) the checks know their own. `seams`
+    are the real numbers around which examples are drawn beside the usual ones: where pieces meet, a gradient
+    is 0, a tail begins. `equations` are printed where the definition on symbols would fill a page.
     """
 
     name: str
@@ -184,6 +200,7 @@ class Spec:
     derived: Mapping[str, Size] = field(default_factory=dict)
     shapes: tuple[Mapping[str, int], ...] = ()
     kinks: tuple[Kink, ...] = ()
+    seams: tuple[float, ...] = ()
     laws: tuple[str, ...] = ()
     cases: tuple[Case, ...] = ()
     refusals: tuple[Refusal, ...] = ()

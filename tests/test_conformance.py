@@ -516,6 +516,40 @@ def test_a_subgradient_is_accepted_and_named_if_it_is_not_the_reference_s(slope:
     assert found.variant.partition(":")[0] == (f"derivative-{slope:g}-at-x=0" if slope else "")
 
 
+@pytest.mark.parametrize(
+    ("op", "setting", "at_0", "named"),
+    [
+        ("leaky_relu", "slope", None, ""),
+        ("leaky_relu", "slope", 1.0, "derivative-1-at-x=0"),
+        ("leaky_relu", "slope", 0.5, "fail"),
+        ("elu", "alpha", None, ""),
+        ("elu", "alpha", 1.0, "derivative-1-at-x=0"),
+        ("elu", "alpha", 0.25, "fail"),
+    ],
+)
+def test_a_convention_may_depend_on_a_setting(op: str, setting: str, at_0: float | None, named: str) -> None:
+    def vjp(dy: Any, x: Any, **settings: Any) -> Any:
+        slope = dy.dtype.type(settings.get(setting, SPECS[op].defaults[setting]) if at_0 is None else at_0)
+        (dx,) = OPS[op].vjp(dy, x, **settings)
+        return np.where(x == 0, dy * slope, dx)
+
+    found = outcome(quick(op, OPS[op].__call__, vjp), op, "vjp")
+    assert found.verdict is (FAIL if named == "fail" else PASS)
+    assert named == "fail" or found.variant.partition(":")[0] == named
+
+
+def test_a_subnormal_number_may_lie_on_a_kink() -> None:
+    """JAX takes 1 at the kink of leaky ReLU, and reads subnormal numbers as 0."""
+
+    def vjp(dy: Any, x: Any, *, slope: float = 0.01) -> Any:
+        read = np.where(np.abs(x) < np.finfo(x.dtype).smallest_normal, 0, x)
+        return np.where(read >= 0, dy, dy * dy.dtype.type(slope))
+
+    found = outcome(check(SimpleNamespace(leaky_relu_vjp=vjp), ops=["leaky_relu"]), "leaky_relu", "vjp")
+    assert found.verdict is PASS
+    assert found.variant.startswith("derivative-1-at-x=0")
+
+
 def test_what_is_no_subgradient_fails() -> None:
     found = outcome(quick("relu", plain.relu, lambda dy, x: dy * np.heaviside(x, 2 * dy / dy)), "relu", "vjp")
     assert found.verdict is FAIL

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from specs import SPECS
 from verify.arithmetic.bounds import value_bound, vjp_bounds
 from verify.arithmetic.certified import certify, certify_vjp
 from verify.arithmetic.formats import FLOAT32, FLOAT64, Format, Truth, error_in_ulp, ulp_exponents
+from verify.conformance.judge import Judgement, judge
+from verify.reports.record import Verdict
 
 MAX32, MAX64 = FLOAT32.largest, FLOAT64.largest
 
@@ -37,6 +40,12 @@ VALUES: list[tuple[str, Format, list[Any], dict[str, Any]]] = [
     ("mse", FLOAT64, [[1.5e-162] * 2, [0.0] * 2], {"reduction": "sum"}),
     ("log_softmax", FLOAT64, [[[MAX64, -MAX64]]], {}),
     ("logsumexp", FLOAT64, [[[MAX64, MAX64]]], {}),
+    ("hard_swish", FLOAT64, [[MAX64, -MAX64, 5e-324]], {}),
+    ("leaky_relu", FLOAT32, [[MAX32, -MAX32, -1e-38]], {"slope": 0.01}),
+    ("softsign", FLOAT64, [[MAX64, -MAX64, 5e-324]], {}),
+    ("softplus", FLOAT64, [[MAX64, -MAX64, 700.0, -700.0]], {"beta": 3.0}),
+    ("mish", FLOAT64, [[MAX64, -MAX64, 354.0, 355.0, 356.0, -744.0]], {}),
+    ("gelu", FLOAT64, [[MAX64, -MAX64, 1e-320]], {"approximate": "tanh"}),
 ]
 
 GRADIENTS: list[tuple[str, Format, list[Any], Any, dict[str, Any]]] = [
@@ -49,6 +58,11 @@ GRADIENTS: list[tuple[str, Format, list[Any], Any, dict[str, Any]]] = [
     ("mse", FLOAT64, [0.1, 0.0], MAX64, {"reduction": "none"}),
     ("sigmoid", FLOAT64, [[-700.0, 700.0]], [5e-324, MAX64], {}),
     ("tanh", FLOAT64, [[0.0, 300.0]], [MAX64, MAX64], {}),
+    ("softsign", FLOAT64, [[1e160, -1e154]], [1.0, 1.0], {}),
+    ("silu", FLOAT64, [[-740.0, 740.0, -MAX64, MAX64]], [1e10, 1.0, 1.0, MAX64], {}),
+    ("mish", FLOAT64, [[-740.0, 356.0, -MAX64, MAX64]], [1e10, 1.0, 1.0, MAX64], {}),
+    ("gelu", FLOAT64, [[MAX64, -MAX64, 1e200]], [1.0, 1.0, MAX64], {"approximate": "tanh"}),
+    ("gelu", FLOAT64, [[MAX64, -MAX64, 1e200]], [1.0, 1.0, MAX64], {"approximate": "none"}),
 ]
 
 
@@ -94,6 +108,79 @@ def test_the_gradient_of_logsumexp_at_an_infinity_is_no_plausible_number(row: li
     (dx,) = OPS["logsumexp"].vjp(np.asarray(1.0), x)
     assert np.isnan(dx).all()
     assert np.isnan(OPS["softmax"](x)).all()
+
+
+TAILS: list[tuple[str, Format, list[float], dict[str, Any]]] = [
+    ("gelu", FLOAT64, [-37.0, -30.0, -20.0, -8.5, -3.0], {"approximate": "none"}),
+    ("gelu", FLOAT32, [-13.0, -12.0, -8.5, -3.0], {"approximate": "none"}),
+    ("gelu", FLOAT64, [-20.0, -8.5, -3.0], {"approximate": "tanh"}),
+    ("gelu", FLOAT32, [-9.5, -8.5, -3.0], {"approximate": "tanh"}),
+    ("silu", FLOAT64, [-712.0, -100.0, -40.0, -3.0], {}),
+    ("silu", FLOAT32, [-89.0, -40.0, -3.0], {}),
+    ("mish", FLOAT64, [-712.0, -100.0, -40.0, -3.0], {}),
+    ("mish", FLOAT32, [-89.0, -40.0, -3.0], {}),
+    ("log_sigmoid", FLOAT64, [40.0, 100.0, 700.0], {}),
+    ("softplus", FLOAT64, [-40.0, -100.0, -700.0], {"beta": 1.0}),
+    ("elu", FLOAT64, [-1e-17, -1e-300, -40.0], {"alpha": 1.0}),
+    ("celu", FLOAT64, [-1e-17, -1e-300, -40.0], {"alpha": 0.3}),
+    ("selu", FLOAT64, [-1e-17, -1e-300, -40.0], {}),
+    ("hard_sigmoid", FLOAT64, [-3.0 + 2.0**-51, -2.9], {}),
+    ("softsign", FLOAT64, [1e100, -1e-300, 3.5], {}),
+]
+"""Inputs in a tail, where forms that libraries use lose digits, and the bound of an operator with them."""
+
+
+def judged_by_its_own_rounding(
+    name: str, fmt: Format, inputs: list[float], settings: dict[str, Any], value: Callable[..., Any]
+) -> Judgement:
+    """The value at the inputs, within the bound of the reference's own operations, without other forms."""
+    spec, x = replace(SPECS[name], forms=()), np.asarray(inputs, fmt.dtype)
+    bound = value_bound(OPS[name], spec, [x], settings, fmt)
+    with np.errstate(all="ignore"):
+        return judge(
+            np.asarray(value(x, **settings)), certify(spec.definition, [x], fmt, settings), bound, fmt
+        )
+
+
+@pytest.mark.parametrize(("name", "fmt", "inputs", "settings"), TAILS)
+def test_no_digit_of_a_tail_is_lost(
+    name: str, fmt: Format, inputs: list[float], settings: dict[str, Any]
+) -> None:
+    judgement = judged_by_its_own_rounding(name, fmt, inputs, settings, OPS[name].__call__)
+    assert judgement.verdict is Verdict.PASS
+    spec, x = replace(SPECS[name], forms=()), np.asarray(inputs, fmt.dtype)
+    dy = np.ones_like(x)
+    (slope,) = certify_vjp(spec.definition, [x], (0,), dy, fmt, settings)
+    (bound,) = vjp_bounds(OPS[name], spec, dy, [x], settings, fmt)
+    assert judge(OPS[name].vjp(dy, x, **settings)[0], slope, bound, fmt).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("name", ["gelu", "silu", "hard_sigmoid"])
+def test_a_form_that_loses_digits_there_is_seen(name: str) -> None:
+    """What the bound of all forms covers, that of the reference's own operations does not."""
+    value = SPECS[name].forms[0].value
+    assert value is not None
+    _, fmt, inputs, settings = next(row for row in TAILS if row[0] == name)
+    judgement = judged_by_its_own_rounding(name, fmt, inputs, settings, value)
+    assert judgement.verdict is Verdict.FAIL
+
+
+PIECES = ("leaky_relu", "relu6", "hard_sigmoid", "hard_swish", "elu", "celu", "selu")
+
+
+@pytest.mark.parametrize("name", PIECES)
+def test_the_gradient_of_pieces_at_nan_is_nan(name: str) -> None:
+    """No law: PyTorch gives dy. A piece that one comparison chooses would be a number."""
+    (dx,) = OPS[name].vjp(np.ones(2), np.array([np.nan, 1.0]))
+    assert np.isnan(dx[0])
+    assert np.isfinite(dx[1])
+
+
+@pytest.mark.parametrize("name", [*PIECES, "softsign", "log_sigmoid", "softplus", "silu", "mish", "gelu"])
+def test_gradients_at_infinity_are_the_limits(name: str) -> None:
+    (dx,) = OPS[name].vjp(np.ones(2), np.array([-np.inf, np.inf]))
+    (far,) = OPS[name].vjp(np.ones(2), np.array([-1e300, 1e300]))
+    assert dx.tolist() == far.tolist()
 
 
 @pytest.mark.parametrize("rate", [1e300, 1e-60])

@@ -21,6 +21,7 @@ is one more term of the same sum, because an implementation may start from it, a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -32,6 +33,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.lib.stride_tricks import sliding_window_view
 
 from refnet import Operator
+from refnet.smooth import normal_cdf, normal_density
 from specs import Spec
 from verify.arithmetic.formats import FLOAT16, FLOAT32, Format
 
@@ -40,7 +42,10 @@ Floats = npt.NDArray[np.float64]
 LAMBDA = 6.0
 """Standard deviations in the statistical bound."""
 
-ELEMENTARY_ULP = {"exp": 3.0, "log": 3.0, "log1p": 3.0, "power": 8.0, "sqrt": 2.0, "tanh": 5.0}
+ELEMENTARY_ULP = {
+    "exp": 3.0, "expm1": 3.0, "log": 3.0, "log1p": 3.0, "power": 8.0, "sqrt": 2.0, "tanh": 5.0,
+    "erf": 4.0, "erfc": 5.0,
+}  # fmt: skip
 """The largest error of an honest elementary function, in ulp: the maximum of the figures that CUDA
 (CUDA C++ Programming Guide, mathematical functions), XLA and glibc document."""
 
@@ -48,6 +53,10 @@ ELEMENTARY_ULP = {"exp": 3.0, "log": 3.0, "log1p": 3.0, "power": 8.0, "sqrt": 2.
 SLACK = 1.0 + 2.0**-30
 """What a comparison grants beyond a bound: bounds are computed in float64 themselves, by some thousand
 operations at most."""
+
+SHORT = 48
+"""Bits within which a constant is taken for exact: of those that are rounded to the 53 of float64, one in 32
+ends in so many zeros."""
 
 SQUARES_UNDERFLOW = 2.0**-900
 """Below, a sum of squares may have lost terms that count: terms of 1e-200 have squares of 0."""
@@ -71,9 +80,14 @@ class RoundingModel:
         return cls(fmt.unit_roundoff, underflow, statistical, fmt, underflow if flush_to_zero else 0.0)
 
     def constant_error(self, value: Floats) -> Floats:
-        """What a constant loses when it is stored: a learning rate of 0.1 is no number of any format."""
+        """What a constant loses when it is stored: a learning rate of 0.1 is no number of any format.
+
+        One that fills float64 to its last bits has been rounded already: 1 / 3, the square root of 2.
+        """
         with np.errstate(over="ignore", invalid="ignore"):
             kept = value.astype(self.fmt.dtype).astype(np.float64) == value
+            short = np.ldexp(np.frexp(value)[0], SHORT)
+            kept &= ~np.isfinite(value) | (short == np.rint(short))
         return np.where(kept, 0.0, self.unit_roundoff * np.abs(value))
 
 
@@ -203,6 +217,10 @@ class Bounded(NDArrayOperatorsMixin):
         self.value[index], self.error[index] = lifted.value, lifted.error
         self.terms = None
 
+    def astype(self, dtype: npt.DTypeLike) -> Bounded:
+        """The same: values are float64 whatever the format, and what the format loses is in the errors."""
+        return self._each(np.copy)
+
     def copy(self) -> Bounded:
         return self._each(np.copy)
 
@@ -238,6 +256,20 @@ def lift(x: Any, model: RoundingModel) -> Bounded:
 
 
 # ------------------------------------------------------------------------------------------------- rules
+
+TWO_PER_SQRT_PI = 2.0 / math.sqrt(math.pi)
+
+_ERF, _ERFC = np.frompyfunc(math.erf, 1, 1), np.frompyfunc(math.erfc, 1, 1)
+_CDF, _DENSITY = np.frompyfunc(normal_cdf, 1, 1), np.frompyfunc(normal_density, 1, 1)
+"""Functions of Python floats that become ufuncs by NumPy are known by their names, as its own are."""
+
+
+def _cdf_of(x: Floats) -> Floats:
+    return np.asarray(_CDF(x), dtype=np.float64)
+
+
+def _density_of(x: Floats) -> Floats:
+    return np.asarray(_DENSITY(x), dtype=np.float64)
 
 
 def _rounded(value: Floats, error: Floats, model: RoundingModel, *, ulp: float = 0.5) -> Bounded:
@@ -306,6 +338,18 @@ def _exp(a: Bounded) -> Bounded:
     return Bounded(value, np.where(np.isneginf(a.value), 0.0, error) + rounding, a.model)
 
 
+def _expm1(a: Bounded) -> Bounded:
+    """exp(x + h) - exp(x) = exp(x) (exp(h) - 1); k ulp, and u |x| exp(x) for the scaling of the argument, as
+    in exp."""
+    value = np.expm1(a.value)
+    grown = np.exp(a.value)
+    error = np.where(a.error < 1.0, grown * np.expm1(np.minimum(a.error, 1.0)), np.exp(a.value + a.error))
+    error = np.where(a.error == 0.0, 0.0, error)
+    scaling = np.where(grown == 0.0, 0.0, a.model.unit_roundoff * np.abs(a.value) * grown)
+    rounded = _rounded(value, error + scaling, a.model, ulp=ELEMENTARY_ULP["expm1"])
+    return Bounded(value, rounded.error + np.where(value == 0.0, 0.0, a.model.underflow), a.model)
+
+
 def _log(a: Bounded) -> Bounded:
     value = np.log(a.value)
     ratio = a.error / a.value
@@ -368,6 +412,57 @@ def _power(a: Bounded, b: Bounded) -> Bounded:
     relative = np.abs(b.value) * a.error / np.abs(a.value)
     grown = np.where(relative < 1.0, np.expm1(2.0 * np.minimum(relative, 1.0)), np.inf)
     return _rounded(value, np.abs(value) * grown, a.model, ulp=ELEMENTARY_ULP["power"])
+
+
+def _error_function(a: Bounded) -> Bounded:
+    """k ulp; the derivative is at most 2 / sqrt(pi) times exp(-x^2) at the nearest point of the interval."""
+    value = np.asarray(_ERF(a.value), dtype=np.float64)
+    nearest = np.maximum(np.abs(a.value) - a.error, 0.0)
+    passed = a.error * TWO_PER_SQRT_PI * np.exp(-nearest * nearest)
+    rounded = _rounded(value, _or_none(passed, a.error), a.model, ulp=ELEMENTARY_ULP["erf"])
+    return Bounded(value, rounded.error + np.where(value == 0.0, 0.0, a.model.underflow), a.model)
+
+
+def _complementary_error_function(a: Bounded) -> Bounded:
+    """k ulp, and in the tail u x^2 for the rounding of the square in exp(-x^2) inside the function."""
+    value = np.asarray(_ERFC(a.value), dtype=np.float64)
+    nearest = np.maximum(np.abs(a.value) - a.error, 0.0)
+    passed = a.error * TWO_PER_SQRT_PI * np.exp(-nearest * nearest)
+    square = np.where((a.value > 0.0) & (value > 0.0), a.value * a.value, 0.0)
+    error = _or_none(passed, a.error) + a.model.unit_roundoff * square * value
+    rounded = _rounded(value, error, a.model, ulp=ELEMENTARY_ULP["erfc"])
+    return Bounded(value, rounded.error + a.model.underflow, a.model)
+
+
+def _normal_cdf(a: Bounded) -> Bounded:
+    """k ulp, as of erfc. The derivative is the density, at most that at the point nearest to 0."""
+    value = _cdf_of(a.value)
+    nearest = np.maximum(np.abs(a.value) - a.error, 0.0)
+    passed = _or_none(a.error * _density_of(nearest), a.error)
+    rounded = _rounded(value, passed, a.model, ulp=ELEMENTARY_ULP["erfc"])
+    return Bounded(value, rounded.error + a.model.underflow, a.model)
+
+
+def _normal_density(a: Bounded) -> Bounded:
+    """k ulp, as of exp, and an ulp each for two products. The derivative is -x phi(x), whose size is at most
+    the largest |x| of the interval times the density at the point nearest to 0."""
+    value = _density_of(a.value)
+    size = np.abs(a.value)
+    steepest = (size + a.error) * _density_of(np.maximum(size - a.error, 0.0))
+    passed = _or_none(a.error * steepest, a.error)
+    rounded = _rounded(value, passed, a.model, ulp=2.0 * ELEMENTARY_ULP["exp"] + 2.0)
+    return Bounded(value, rounded.error + a.model.underflow, a.model)
+
+
+def _or_none(passed: Floats, error: Floats) -> Floats:
+    """What an error is passed on as: nothing, where there is none; at infinity the product is NaN."""
+    return np.where(error == 0.0, 0.0, passed)
+
+
+def _minimum(a: Bounded, b: Bounded) -> Bounded:
+    a_wins, b_wins = a.value + a.error < b.value - b.error, b.value + b.error < a.value - a.error
+    error = np.where(a_wins, a.error, np.where(b_wins, b.error, np.maximum(a.error, b.error)))
+    return Bounded(np.minimum(a.value, b.value), error, a.model)
 
 
 def _maximum(a: Bounded, b: Bounded) -> Bounded:
@@ -461,16 +556,22 @@ _RULES: dict[str, Callable[..., Bounded]] = {
     "negative": lambda a: Bounded(-a.value, a.error, a.model),
     "absolute": lambda a: Bounded(np.abs(a.value), a.error, a.model),
     "exp": _exp,
+    "expm1": _expm1,
     "log": _log,
     "log1p": _log1p,
     "logaddexp": _logaddexp,
     "tanh": _tanh,
     "maximum": _maximum,
+    "minimum": _minimum,
     "power": _power,
     "reciprocal": lambda a: _divide(lift(1.0, a.model), a),
     "sign": _sign,
     "sqrt": _sqrt,
     "square": lambda a: _multiply(a, a),
+    _ERF.__name__: _error_function,
+    _ERFC.__name__: _complementary_error_function,
+    _CDF.__name__: _normal_cdf,
+    _DENSITY.__name__: _normal_density,
 }
 _REDUCTIONS: dict[str, Callable[..., Bounded]] = {
     "add": _sum,
@@ -575,6 +676,23 @@ def carried(x: npt.NDArray[Any], model: RoundingModel) -> Bounded:
     return Bounded(value, np.where(size < model.flushed_below, size, 0.0), model)
 
 
+def _as_read(x: npt.NDArray[Any], model: RoundingModel) -> npt.NDArray[Any]:
+    """An input with its subnormal numbers taken for 0, if they may be and there are any: at a kink in 0 the
+    gradient is then that of the other side, which no error of the input shows."""
+    if x.dtype.kind in "iu":
+        return x
+    size = np.abs(x.astype(np.float64))
+    small = (size < model.flushed_below) & (size > 0.0)
+    return np.where(small, x.dtype.type(0), x) if small.any() else x
+
+
+def _or_as(result: Bounded, other: Bounded) -> Bounded:
+    """A bound that another computation of the same keeps to as well."""
+    apart = np.abs(other.value - result.value) + other.error
+    error = np.where(np.isnan(apart), result.error, np.maximum(result.error, apart))
+    return Bounded(result.value, error, result.model)
+
+
 def cover(result: Bounded, form: Bounded) -> Bounded:
     """Widen a bound to that of another form, wherever that form has one at all."""
     usable = np.isfinite(form.value) & np.isfinite(form.error)
@@ -635,12 +753,17 @@ def _bounded_vjp(
             else carried(dy, model)
         )
         gradients: list[Any] = list(op.backward(residuals, cotangent))
+        read = [_as_read(x, model) for x in inputs]
+        if any(changed is not x for changed, x in zip(read, inputs, strict=True)):
+            _, residuals = op.forward(*in_model(read, model), **settings)
+            others: list[Any] = list(op.backward(residuals, cotangent))
+            gradients = [_or_as(g, other) for g, other in zip(gradients, others, strict=True)]
         forms = [form for form in spec.forms if form.vjp is not None]
         each = bounded_values(op, spec, inputs, settings, fmt, statistical) if forms else ()
         for form in forms:
             if form.vjp is not None:
                 y = each if isinstance(outputs, tuple) else each[0]
-                others = form.vjp(cotangent, y, *in_model(inputs, model), **settings)
+                others = list(form.vjp(cotangent, y, *in_model(inputs, model), **settings))
                 gradients = [cover(g, other) for g, other in zip(gradients, others, strict=True)]
     return tuple(stored(g, fmt) for g in gradients)
 

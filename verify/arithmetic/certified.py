@@ -31,8 +31,9 @@ from verify.arithmetic.formats import Format, Truth, Values
 Definition = Callable[..., Any]
 Exact = npt.NDArray[np.object_]
 
-PRECISIONS = (96, 384, 1536, 6144)
-"""Working precisions in bits. The first decides nearly all; what is 0 for a float64 needs the third."""
+PRECISIONS = (96, 384, 1536, 6144, 12288)
+"""Working precisions in bits. The first decides nearly all; what is 0 for a float64 needs the third, and the
+last where the cube of one of the largest is an exponent."""
 
 SHARP = 2.0**-24
 """How closely the fraction of an ulp must be known."""

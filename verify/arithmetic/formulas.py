@@ -21,6 +21,8 @@ LINE = 72
 UNDERSCORE = "~"
 """Stands for an underscore that starts no subscript, until the formula is printed."""
 
+LONGEST_DENOMINATOR = 1000
+
 SIZES = ({"n": 1, "k": 2, "m": 2, "c": 3}, {"n": 1, "k": 2, "m": 2, "c": 2})
 """The sizes of the named axes, the first that fits the line."""
 
@@ -67,6 +69,7 @@ def _formula(spec: Spec, sizes: Mapping[str, int], unicode: bool) -> Formula:
     left = f"y_{index}" if index else "y"
 
     def printed(expression: Any) -> str:
+        expression = expression.replace(_is_decimal, lambda number: sympy.Symbol(f"{float(number):.7g}"))
         text = sympy.pretty(expression, use_unicode=unicode, wrap_line=False)
         return "\n".join(map(str.rstrip, text.splitlines())).replace(UNDERSCORE, "_")
 
@@ -130,6 +133,11 @@ def _settings(spec: Spec) -> dict[str, Any]:
     if "reduction" in settings:
         settings["reduction"] = "none"
     return settings
+
+
+def _is_decimal(number: Any) -> bool:
+    """A constant that is given by its digits, which as a fraction nobody would know again."""
+    return isinstance(number, sympy.Rational) and number.q > LONGEST_DENOMINATOR
 
 
 def _is_exception(piecewise: Any) -> bool:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import sympy
-from flint import fmpq
+from flint import arb, fmpq
 
 from specs import Domain, Spec
 from specs.maths import elementary, is_positive, is_zero
@@ -139,6 +139,8 @@ def evaluate_expression(node: Any, values: Mapping[Any, Any]) -> Any:
 def _power(base: Any, exponent: Any) -> Any:
     if not (isinstance(exponent, fmpq) and exponent.q in (1, 2)):
         raise ValueError(f"no exact value for the power {exponent}")
+    if exponent.q == 2:
+        base = elementary("sqrt", arb(base) if isinstance(base, fmpq) else base)
     power = int(exponent.p)
     if exponent.q == 2:
         base = elementary("sqrt", base)
@@ -162,9 +164,13 @@ _RULES: Mapping[Any, Callable[..., Any]] = {
     sympy.Pow: _power,
     sympy.exp: lambda x: elementary("exp", x),
     sympy.log: lambda x: elementary("log", x),
+    sympy.erf: lambda x: elementary("erf", x),
+    sympy.core.numbers.Pi: arb.pi,
     sympy.core.numbers.Exp1: lambda: elementary("exp", 1),
     sympy.logic.boolalg.BooleanTrue: lambda: True,
     sympy.logic.boolalg.BooleanFalse: lambda: False,
+    sympy.And: lambda *conditions: all(conditions),
+    sympy.Or: lambda *conditions: any(conditions),
     sympy.Eq: _compare(is_zero),
     sympy.Ne: _compare(lambda x: not is_zero(x)),
     sympy.Gt: _compare(is_positive),

@@ -11,9 +11,9 @@ import numpy as np
 
 from refnet import OPS
 from specs import SPECS, Aspect, Kink, Spec, Variant
-from verify.arithmetic.bounds import ErrorBound, value_bounds, vjp_bounds
+from verify.arithmetic.bounds import ErrorBound, granted_model, value_bounds, vjp_bounds
 from verify.arithmetic.certified import certify_each, certify_vjp, in_order
-from verify.arithmetic.formats import Format, Truth
+from verify.arithmetic.formats import FORMATS, Format, Truth
 from verify.conformance.contract import ContractViolation, Values, flattened, invoke, settings_to_pass
 from verify.conformance.findings import Finding
 from verify.conformance.plan import MOST_WITH_GRADIENTS, Plan, draw
@@ -299,15 +299,32 @@ def _allow_subgradients(
     dy, *inputs = trial.arguments
     (truth, bound, variant), *others = due
     for kink in kinks:
-        on_it = np.equal(kink.distance(*inputs), 0)
-        for slope in kink.allowed:
-            theirs = on_it & np.equal(results[0], (slope * dy.astype(np.float64)).astype(dy.dtype))
-            if slope != kink.convention and (theirs & (results[0] != truth.nearest)).any():
+        on_it = np.less_equal(np.abs(kink.distance(*inputs)), _unseen(dy))
+        convention = kink.convention_under(trial.settings)
+        for slope in kink.allowed_under(trial.settings):
+            theirs = on_it & _is_times(results[0], slope, dy)
+            if slope != convention and (theirs & (results[0] != truth.nearest)).any():
                 nearest = np.where(theirs, results[0], truth.nearest)
                 truth = Truth(nearest, np.where(theirs, 0.0, truth.fraction))
                 where = kink.where.replace(" ", "")
                 variant = f"derivative-{slope:g}-at-{where}: a subgradient other than the reference's"
     return [Expected(truth, bound, variant), *others]
+
+
+def _unseen(dy: Values) -> float:
+    """The largest distance from a kink that may be read as none: a subnormal number may be flushed to 0."""
+    fmt = FORMATS[dy.dtype.name]
+    flushed_below = granted_model(fmt, statistical=False).flushed_below
+    return flushed_below - fmt.smallest_subnormal if flushed_below else 0.0
+
+
+def _is_times(result: Values, slope: float, dy: Values) -> Values:
+    """Where a result is slope * dy but for rounding: of the slope, which may be no number of the format, of a
+    quotient and of a product, u each to first order; and of the result of a half format, once more."""
+    fmt = FORMATS[dy.dtype.name]
+    due = slope * dy.astype(np.float64)
+    with np.errstate(all="ignore"):
+        return np.asarray(np.abs(result.astype(np.float64) - due) <= 4.0 * fmt.unit_roundoff * np.abs(due))
 
 
 # -------------------------------------------------------------------------------------------------- laws

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -135,6 +136,17 @@ def _dominated(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, it
     return x
 
 
+def _around(
+    seams: Sequence[float], rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, item: Input
+) -> Any:
+    """At a seam, and on both sides of one at all binary orders of distance, from its last place to half of
+    it."""
+    seam = rng.choice(np.asarray(seams), shape)
+    size = np.maximum(np.abs(seam), 1.0)
+    away = size * _exponents(rng, shape, np.log2(fmt.unit_roundoff), -1.0)
+    return np.where(rng.random(shape) < 0.125, seam, seam + away)
+
+
 def _huge(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, item: Input) -> Any:
     return rng.uniform(-1.0, 1.0, shape) * reach(fmt, item)
 
@@ -239,6 +251,10 @@ _OTHERWISE: Mapping[tuple[Domain, bool], Draw] = {
 }
 
 
+SEAMS = "dominated"
+"""The regime in which an operator with seams meets them: of an elementwise one no entry dominates others."""
+
+
 def make_example(
     spec: Spec, fmt: Format, shape: Shape, regime: str, settings: Mapping[str, Any], seed: Sequence[int]
 ) -> Example:
@@ -252,6 +268,8 @@ def make_example(
             continue
         key = (item.domain, item.differentiable)
         draw = _DRAWS[key].get(regime) or _OTHERWISE[key]
+        if spec.seams and regime == SEAMS and item.domain is Domain.REAL:
+            draw = partial(_around, spec.seams)
         drawn = np.asarray(draw(rng, dims, fmt, item))
         if item.domain in (Domain.REAL, Domain.NONNEGATIVE):
             drawn = np.clip(drawn, -reach(fmt, item), reach(fmt, item))

@@ -80,6 +80,7 @@ def _special_reals(spec: Spec, position: int, fmt: Format) -> list[float]:
         *(0.0, 1.0, 0.5, 2.0, 1.0 + ulp_of_one, 1.0 - fmt.unit_roundoff, fmt.unit_roundoff),
         *(fmt.smallest_subnormal, fmt.smallest_normal, fmt.smallest_normal - fmt.smallest_subnormal),
         *(math.log(fmt.largest), -math.log(fmt.smallest_subnormal), -math.log(fmt.unit_roundoff), limit),
+        *map(abs, spec.seams),
         *_points_of_cases(spec, position),
     ]
     within = (from_ordinal(to_ordinal(min(abs(point), limit), fmt), fmt) for point in points)

@@ -227,6 +227,44 @@ def _odd(subject: Subject, example: Example, fmt: Format) -> None:
     require(subject.outputs(mirror), -subject.outputs(example), granted, "f(-x)")
 
 
+def _difference_is_x(subject: Subject, example: Example, fmt: Format) -> None:
+    """The difference is computed in float64, which rounds it once more."""
+    mirror = _mirrored(example)
+    here, there = subject.outputs(example), subject.outputs(mirror)
+    size = np.abs(here) + np.abs(there)
+    rounding = 2.0 * FLOAT64.unit_roundoff * np.where(np.isfinite(size), size, 0.0)
+    granted = subject.output_bound(example, fmt) + subject.output_bound(mirror, fmt) + rounding
+    with np.errstate(invalid="ignore"):
+        difference = here - there
+    require(difference, example.inputs[0].astype(np.float64), granted, "f(x) - f(-x)")
+
+
+def _homogeneous(subject: Subject, example: Example, fmt: Format, *, positive: bool) -> None:
+    """f(2 x) = 2 f(x): doubling rounds nothing."""
+    (x,) = example.inputs
+    if positive:
+        x = np.asarray(np.abs(x))
+    once, twice = example.with_inputs(x), example.with_inputs(np.asarray(x + x))
+    granted = 2.0 * subject.output_bound(once, fmt) + subject.output_bound(twice, fmt)
+    require(subject.outputs(twice), 2.0 * subject.outputs(once), granted, "f(2 x)")
+
+
+def _positively_homogeneous(subject: Subject, example: Example, fmt: Format) -> None:
+    _homogeneous(subject, example, fmt, positive=False)
+
+
+def _linear_on_positives(subject: Subject, example: Example, fmt: Format) -> None:
+    _homogeneous(subject, example, fmt, positive=True)
+
+
+def _sign_preserving(subject: Subject, example: Example, fmt: Format) -> None:
+    """Above 0 nothing negative, below 0 nothing positive; refnet exactly, others up to rounding."""
+    x, y = example.inputs[0].astype(np.float64), subject.outputs(example)
+    granted = 0.0 if subject.is_reference else subject.output_bound(example, fmt)
+    due = np.where(x > 0, np.maximum(y, 0.0), np.where(x < 0, np.minimum(y, 0.0), y))
+    require(y, due, granted, "a value of the sign of x")
+
+
 # ------------------------------------------------------------------------------------------ compositions
 
 
@@ -273,6 +311,10 @@ VALUE_LAWS = (
     Law("zero-when-perfect", "the loss is 0 at a perfect answer, and only there", _zero_when_perfect),
     Law("reflection", "f(x) + f(-x) = 1", _reflection),
     Law("odd", "f(-x) = -f(x)", _odd),
+    Law("difference-is-x", "f(x) - f(-x) = x", _difference_is_x),
+    Law("positively-homogeneous", "f(2 x) = 2 f(x)", _positively_homogeneous),
+    Law("linear-on-positives", "f(2 x) = 2 f(x) for x >= 0", _linear_on_positives),
+    Law("sign-preserving", "f(x) has the sign of x, or is 0", _sign_preserving),
     Law("composition", "the loss in logits equals the composition it replaces", _composition),
     Law(
         "permutation-equivariant",

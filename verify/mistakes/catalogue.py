@@ -17,9 +17,11 @@ from verify.mistakes import (
     networks,
     normalisation,
     optimizers,
+    piecewise,
     pooling,
     recurrent,
     rows,
+    smooth,
     training,
     weighted_losses,
 )
@@ -27,6 +29,8 @@ from verify.mistakes.mistake import WITNESSES, Mistake
 
 MISTAKES: tuple[Mistake, ...] = (
     *activations.MISTAKES,
+    *piecewise.MISTAKES,
+    *smooth.MISTAKES,
     *rows.MISTAKES,
     *affine.MISTAKES,
     *normalisation.MISTAKES,

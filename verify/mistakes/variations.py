@@ -47,7 +47,8 @@ def _flushing(function: Function, *arguments: Any, **settings: Any) -> Any:
 def _flushed(array: Any) -> Any:
     """0 in the place of subnormal numbers, however deep in lists; the signs stay."""
     if isinstance(array, list | tuple):
-        return type(array)(map(_flushed, array))
+        flushed = map(_flushed, array)
+        return list(flushed) if isinstance(array, list) else tuple(flushed)  # a record of gradients, too
     if array.dtype.kind in "iub":
         return array
     tiny = array.dtype.type(FORMATS[array.dtype.name].smallest_normal)

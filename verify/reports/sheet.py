@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from refnet import OPS
-from specs import SPECS, Input, Setting, Spec
+from specs import SPECS, Input, Setting, Slope, Spec
 from specs.network import NETWORK_SPECS, NetworkSpec
 from verify.arithmetic.bounds import LAMBDA, ErrorBound, value_bounds, vjp_bounds
 from verify.arithmetic.certified import in_order
@@ -103,8 +103,9 @@ def _sections(spec: Spec, *, unicode: bool) -> Iterator[tuple[str, Sequence[Rend
             "kinks",
             [
                 Text(
-                    f"At {kink.where} the derivative jumps. The reference takes {kink.convention:g}; "
+                    f"At {kink.where} the derivative jumps. The reference takes {_slope(kink.convention)}; "
                     f"{_listed(kink.allowed)} are accepted, and named."
+                    + (f" {kink.used_by}." if kink.used_by else "")
                 )
                 for kink in spec.kinks
             ],
@@ -181,8 +182,12 @@ def _values(spec: Spec, setting: Setting) -> str:
     return f"required; checked with {values}" if default is REQUIRED else f"{values}; default {default!r}"
 
 
-def _listed(values: Sequence[float]) -> str:
-    *others, last = (f"{value:g}" for value in values)
+def _slope(value: Slope) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+def _listed(values: Sequence[Slope]) -> str:
+    *others, last = map(_slope, values)
     return f"{', '.join(others)} and {last}" if others else last
 
 
