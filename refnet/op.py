@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -285,6 +286,30 @@ def validate_axis(op: str, x: Array, axis: object) -> None:
         raise ArgumentError(
             op, "x", f"of shape {x.shape}", f"at least one entry along axis {axis}", "Drop the empty rows."
         )
+
+
+def validate_positive(
+    op: str, name: str, number: object, dtype: np.dtype[np.floating], remedy: str, beyond: str
+) -> float:
+    """Return a positive setting as a Python float, which takes the dtype of the array that it meets.
+
+    A `np.float64` would turn a float32 array into float64. A number that the dtype does not hold would become
+    0 or infinity there. `remedy` says what to use instead, `beyond` what to do where the dtype is too narrow.
+    """
+    given = f"a {type(number).__name__}"
+    if isinstance(number, int | float | np.integer | np.floating) and not isinstance(number, bool):
+        try:
+            value = float(number)
+        except OverflowError:  # an int beyond float64
+            value = math.inf
+        least, most = float(np.finfo(dtype).smallest_normal), float(np.finfo(dtype).max)
+        if 0.0 < value < math.inf and not least <= value <= most:
+            required = f"a number that {dtype} holds, from {least:.2g} to {most:.2g}"
+            raise ArgumentError(op, name, str(value), required, beyond)
+        if 0.0 < value < math.inf:
+            return value
+        given = str(number)
+    raise ArgumentError(op, name, given, "a positive finite number", remedy)
 
 
 def validate_classes(op: str, name: str, rows: Array) -> None:

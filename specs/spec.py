@@ -24,6 +24,8 @@ class Domain(Enum):
     PROBABILITY = "a number in [0, 1]"
     DISTRIBUTION = "non-negative numbers that sum to 1 along the last axis"
     LABEL = "an integer in [0, c)"
+    LOG_PROBABILITY = "the logarithm of a probability: at most 0"
+    SIGN = "-1 or 1"
 
 
 class Aspect(Enum):
@@ -38,13 +40,15 @@ class Input:
     """One positional argument.
 
     `degree` is the highest power in which it enters an intermediate result: values beyond the root of the
-    format's largest number of that degree overflow in every honest computation.
+    format's largest number of that degree overflow in every honest computation. `near` are distances from
+    the input after it at which the operator changes its ways: numbers drawn apart would hardly meet them.
     """
 
     name: str
     domain: Domain = Domain.REAL
     differentiable: bool = True
     degree: int = 1
+    near: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +65,27 @@ class Setting:
         return self.values[0]
 
 
+def _one(*inputs: Any, **settings: Any) -> Any:
+    return 1
+
+
 @dataclass(frozen=True, slots=True)
 class Kink:
     """A set where the derivative jumps, and the derivative that the reference takes there.
 
     `distance` maps the inputs (in order) to the distance of each element of the first input from the set.
     `convention` is the reference's derivative there; `allowed` are the one-sided limits and the
-    subgradients that libraries take.
+    subgradients that libraries take. They are slopes of the function that has the kink; `inner` maps the
+    inputs to the derivative of its argument by the first input, by which each slope is multiplied, and
+    `times` writes it: of max(0, 1 - t p) that is -t. The share of an example in a mean multiplies all of it.
     """
 
     where: str
     distance: Callable[..., Floats]
     convention: float
     allowed: tuple[float, ...]
+    inner: Callable[..., Any] = _one
+    times: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +127,9 @@ class Form:
 class Variant:
     """A legitimate convention other than the reference's: recognised by name, neither failed nor hidden.
 
-    The variant computes `definition(*prepare(*inputs)) / divisor`, where `prepare` is exact in the format
-    of its inputs (a clipping, for example), and the definition is that of the spec unless it has its own.
+    The variant computes `definition(*prepare(*inputs)) / divisor(*inputs, **settings)`, where `prepare` is
+    exact in the format of its inputs (a clipping, for example), and the definition is that of the spec unless
+    it has its own.
     """
 
     name: str
@@ -124,7 +137,7 @@ class Variant:
     used_by: str
     prepare: Callable[..., tuple[Any, ...]] | None = None
     definition: Callable[..., Any] | None = None
-    divisor: int = 1
+    divisor: Callable[..., Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

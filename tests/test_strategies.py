@@ -145,8 +145,11 @@ def test_what_is_drawn_lies_in_the_domain_and_no_two_sizes_are_alike(name: str, 
             wide = x.astype(np.float64)
             if item.domain is Domain.LABEL:
                 assert ((wide >= 0) & (wide < recipe.sizes["c"])).all()
-            elif item.domain is Domain.REAL:
+            elif item.domain in (Domain.REAL, Domain.LOG_PROBABILITY):
                 assert (np.abs(wide) <= reach(fmt, item)).all()
+                assert item.domain is Domain.REAL or (wide <= 0).all()
+            elif item.domain is Domain.SIGN:
+                assert (np.abs(wide) == 1).all()
             else:
                 assert ((wide >= 0) & (wide <= 1)).all()
             if item.domain is Domain.DISTRIBUTION:

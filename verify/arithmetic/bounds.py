@@ -349,6 +349,12 @@ def _maximum(a: Bounded, b: Bounded) -> Bounded:
     return Bounded(np.maximum(a.value, b.value), error, a.model)
 
 
+def _minimum(a: Bounded, b: Bounded) -> Bounded:
+    """-max(-a, -b): a choice, which rounds nothing."""
+    larger = _maximum(Bounded(-a.value, a.error, a.model), Bounded(-b.value, b.error, b.model))
+    return Bounded(-larger.value, larger.error, a.model)
+
+
 def _sign(a: Bounded) -> Bounded:
     """-1, 0 or 1, and any of them where the error reaches 0."""
     value = np.sign(a.value)
@@ -426,6 +432,7 @@ _RULES: dict[str, Callable[..., Bounded]] = {
     "logaddexp": _logaddexp,
     "tanh": _tanh,
     "maximum": _maximum,
+    "minimum": _minimum,
     "sign": _sign,
 }
 _REDUCTIONS: dict[str, Callable[..., Bounded]] = {

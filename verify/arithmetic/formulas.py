@@ -96,11 +96,11 @@ def _symbols(spec: Spec, item: Input, axes: tuple[str, ...], sizes: dict[str, in
     shape = (1, *core) if spec.batched else core
     if item.domain is Domain.LABEL:
         return np.zeros(shape, dtype=np.int64)
-    sign = "real" if item.domain is Domain.REAL else "nonnegative"
+    sign = "nonnegative" if item.domain in (Domain.PROBABILITY, Domain.DISTRIBUTION) else "real"
     symbols = np.empty(shape, dtype=object)
     for index in np.ndindex(shape):
         subscript = _index(spec, index)
-        name = f"{item.name}_{subscript}" if subscript else item.name
+        name = item.name.replace("_", UNDERSCORE) + (f"_{subscript}" if subscript else "")
         symbols[index] = sympy.Symbol(name, **{sign: True})
     return symbols
 

@@ -122,7 +122,7 @@ def _nan_propagates(subject: Subject, example: Example, fmt: Format) -> None:
         if spec.inputs[k].domain is Domain.LABEL:
             continue
         poisoned = x.copy()
-        at = tuple(size // 2 for size in x.shape)
+        at = _place(spec, whole, k)
         poisoned[at] = np.nan
         dirty = subject.outputs(whole.with_inputs(*whole.inputs[:k], poisoned, *whole.inputs[k + 1 :]))
         reached = _reached(spec, axes, at)
@@ -132,6 +132,14 @@ def _nan_propagates(subject: Subject, example: Example, fmt: Format) -> None:
         same[reached] = True
         if not same.all():
             raise LawViolation(f"NaN at {at} of input {k} has spread beyond {reached} of the output")
+
+
+def _place(spec: Spec, example: Example, k: int) -> tuple[int, ...]:
+    """An element in the middle of an input; of log-probabilities the one at the label, if there are labels,
+    because a loss that picks that one depends on no other."""
+    at = tuple(size // 2 for size in example.inputs[k].shape)
+    picked = spec.inputs[k].domain is Domain.LOG_PROBABILITY and spec.inputs[-1].domain is Domain.LABEL
+    return (*at[:-1], int(example.inputs[-1][at[:-1]])) if picked else at
 
 
 def _nan_reaches_gradients(subject: Subject, example: Example, fmt: Format) -> None:

@@ -15,6 +15,7 @@ from specs import SPECS, Spec
 from verify.arithmetic.bounds import SLACK, value_bound, vjp_bounds
 from verify.arithmetic.formats import Format
 from verify.laws.examples import Example
+from verify.laws.subgradients import on_kink, subgradient
 
 Values = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -95,9 +96,20 @@ class Subject:
             fmt,
         )
         values = self.reference.vjp(example.dy, *example.inputs, **example.settings)
-        return tuple(
+        first, *others = (
             _decided(bound.deterministic, value, fmt) for bound, value in zip(bounds, values, strict=True)
         )
+        return self._at_kinks(first, example, fmt), *others
+
+    def _at_kinks(self, bound: Floats, example: Example, fmt: Format) -> Floats:
+        """The bound of the loosest slope that may be taken: nothing rounds a slope of 0."""
+        for kink in self.spec.kinks:
+            at = on_kink(kink, example.inputs, example.settings)
+            for slope in kink.allowed if at.any() else ():
+                given = example.dy, example.inputs, example.settings
+                _, granted = subgradient(self.spec, kink, slope, *given, fmt)
+                bound = np.where(at, np.maximum(bound, granted.deterministic * SLACK), bound)
+        return bound
 
 
 def exact_total(x: Floats) -> float:

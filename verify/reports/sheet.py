@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from refnet import OPS
-from specs import SPECS, Input, Setting, Spec
+from specs import SPECS, Input, Kink, Setting, Spec
 from specs.network import NETWORK_SPECS, NetworkSpec
 from verify.arithmetic.bounds import LAMBDA, ErrorBound, value_bound, vjp_bounds
 from verify.arithmetic.formats import FORMATS, Format, ulp
@@ -101,7 +101,7 @@ def _sections(spec: Spec, *, unicode: bool) -> Iterator[tuple[str, Sequence[Rend
             [
                 Text(
                     f"At {kink.where} the derivative jumps. The reference takes {kink.convention:g}; "
-                    f"{_listed(kink.allowed)} are accepted, and named."
+                    f"{_listed(kink.allowed)} are accepted{_times(kink)}, and named."
                 )
                 for kink in spec.kinks
             ],
@@ -183,6 +183,10 @@ def _values(spec: Spec, setting: Setting) -> str:
 def _listed(values: Sequence[float]) -> str:
     *others, last = (f"{value:g}" for value in values)
     return f"{', '.join(others)} and {last}" if others else last
+
+
+def _times(kink: Kink) -> str:
+    return f", each times {kink.times}" if kink.times else ""
 
 
 def _example(spec: Spec, inputs: Sequence[Any], settings: Mapping[str, Any] | None) -> str:
