@@ -146,6 +146,12 @@ def _one_less_twice_sigmoid(d: Any) -> Any:
     return 1.0 - 2.0 * (np.where(d > 0, decay, 1.0) / (1.0 + decay))
 
 
+def _by_both_terms(dy: Any, d: Any, delta: float) -> Any:
+    """delta dy + (a dy - delta dy) for |d| <= delta, delta dy beyond: off by a rounding of delta dy."""
+    part = np.where(np.abs(d) <= delta, np.abs(d), delta)
+    return delta * dy + (part * dy - delta * dy)
+
+
 def _less_log_2(x: Any) -> Any:
     """x - log(2), for the forms: the logarithm is rounded itself."""
     return x - log(_in_arithmetic_of(x, 2.0))
@@ -457,7 +463,7 @@ SPECS = (
         forms=(
             Form(
                 "sign(p - t), times 1 / n",
-                "PyTorch, JAX",
+                "PyTorch",
                 vjp=lambda dy, y, p, t, *, reduction="mean": (
                     np.sign(p - t) * _shared(dy, reduction, p.size),
                 ),
@@ -515,6 +521,13 @@ SPECS = (
                         delta * np.abs(p - t) - 0.5 * (delta * delta),
                     ),
                     reduction,
+                ),
+            ),
+            Form(
+                "the derivative of a^2 / 2 + delta (|d| - a) with a = min(|d|, delta), by both of its terms",
+                "Optax",
+                vjp=lambda dy, y, p, t, *, delta=1.0, reduction="mean": (
+                    np.sign(p - t) * _by_both_terms(_shared(dy, reduction, p.size), p - t, delta),
                 ),
             ),
         ),

@@ -224,6 +224,7 @@ RULES: Mapping[str, Callable[[Any, Any], Any]] = {
     "logaddexp of all": lambda a, b: np.logaddexp.reduce(a, axis=-1),
     "tanh": lambda a, b: np.tanh(a),
     "maximum": lambda a, b: np.maximum(a, b),
+    "minimum": lambda a, b: np.minimum(a, b),
     "negative": lambda a, b: -a,
     "sign": lambda a, b: np.sign(a),
     "matmul": lambda a, b: a[None] @ b[:, None],
