@@ -444,6 +444,7 @@ SPECS = (
         inputs=(Input("p", near=(0.0,)), T_REAL),
         settings=REDUCTION,
         kinks=(
+            # PyTorch and TensorFlow take 0, JAX takes 1
             Kink(
                 where="p = t",
                 distance=lambda p, t, **_: np.abs(p - t),
@@ -602,6 +603,10 @@ SPECS = (
                 ),
             ),
         ),
+        references=(
+            "Saleh & Saleh, Statistical Properties of the log-cosh Loss Function Used in Machine Learning "
+            "(2022), arXiv:2208.04564",
+        ),
     ),
     Spec(
         name="hinge",
@@ -611,6 +616,7 @@ SPECS = (
         inputs=(Input("p", near=(0.0,)), Input("t", Domain.SIGN, differentiable=False)),
         settings=REDUCTION,
         kinks=(
+            # relu takes 0, the maximum of PyTorch and JAX halves, torch.clamp, tf.maximum and scikit-learn 1
             Kink(
                 where="t p = 1",
                 distance=lambda p, t, **_: np.abs(1 - t * p),

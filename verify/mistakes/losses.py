@@ -318,6 +318,11 @@ def _log_cosh_overflows(p: Any, t: Any, *, reduction: Reduction = "mean") -> Any
     return _reduced(np.log(np.cosh(p - t)), reduction)
 
 
+def _log_cosh_one_sided(p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    zero, two = p.dtype.type(0), p.dtype.type(2)
+    return _reduced((p - t) + np.logaddexp(two * (t - p), zero) - np.log(two), reduction)
+
+
 def _log_cosh_naive_softplus(p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
     d = p - t
     return _reduced(d + np.log1p(np.exp(-2 * d)) - np.log(p.dtype.type(2)), reduction)
@@ -845,7 +850,7 @@ MISTAKES = (
         "the half is missing in both pieces",
         ("value",),
         value=_huber_without_half,
-        source="uu-sml/sml-book-page#17",
+        source="derived from uu-sml/sml-book-page#17",
     ),
     Mistake(
         "huber-jumps-at-delta",
@@ -853,7 +858,7 @@ MISTAKES = (
         "delta |d| without the - delta / 2 that joins the pieces",
         ("value",),
         value=_huber_jumps,
-        source="derived from uu-sml/sml-book-page#17",
+        source="derived from pytorch/pytorch#17447",
     ),
     Mistake(
         "huber-delta-ignored",
@@ -877,6 +882,14 @@ MISTAKES = (
         ("vjp",),
         vjp=_huber_limited_to_one,
         source="derived from xuannianz/EfficientDet#93",
+    ),
+    Mistake(
+        "log-cosh-infinity-less-infinity",
+        "log_cosh",
+        "d + softplus(-2 d) is infinity less infinity for a difference of minus infinity",
+        ("special-values",),
+        value=_log_cosh_one_sided,
+        source="derived from keras-team/keras#8524",
     ),
     Mistake(
         "log-cosh-overflows",
@@ -1016,6 +1029,14 @@ MISTAKES = (
         source="dennybritz/nn-from-scratch#13; davharris/mistnet#33",
     ),
     Mistake(
+        "kl-zero-times-infinity",
+        "kl_divergence",
+        "a class that neither distribution has costs 0 times infinity, which is NaN",
+        ("special-values",),
+        value=_kl_zero_times_infinity,
+        source="google-deepmind/optax#1786",
+    ),
+    Mistake(
         "kl-reversed",
         "kl_divergence",
         "the divergence of the prediction from the target",
@@ -1038,14 +1059,6 @@ MISTAKES = (
         ("value", "special-values", "zero-when-perfect"),
         value=_kl_zero_log_zero,
         source="Lightning-AI/torchmetrics#1029; uber/causalml#167; JuliaStats/Distributions.jl#793",
-    ),
-    Mistake(
-        "kl-zero-times-infinity",
-        "kl_divergence",
-        "a class that neither distribution has costs 0 times infinity, which is NaN",
-        ("special-values",),
-        value=_kl_zero_times_infinity,
-        source="google-deepmind/optax#1786",
     ),
     Mistake(
         "kl-epsilon-in-the-logarithm",
