@@ -68,6 +68,11 @@ def log1p(x: Any) -> Any:
     return log(1 + x) if _is_exact(x) else np.log1p(x)
 
 
+def absolute(x: Any) -> Any:
+    """|x|, elementwise; at 0, where its derivative jumps, the derivative that comes of it is 0."""
+    return np.frompyfunc(_absolute, 1, 1)(x) if _is_exact(x) else np.abs(x)
+
+
 def where(condition: Any, x: Any, y: Any) -> Any:
     """x where the condition holds, y elsewhere; a condition on symbols becomes a Piecewise."""
     if not any(map(_is_exact, (condition, x, y))):
@@ -320,6 +325,14 @@ def _positive(value: Any) -> Any:
     if number <= 0:
         return False
     raise Indeterminate(f"the sign of {number}")
+
+
+def _absolute(value: Any) -> Any:
+    if isinstance(value, sympy.Basic):
+        return sympy.Abs(value)
+    if _zero(value):
+        return 0 * value
+    return value if _positive(value) else -value
 
 
 def _choose(condition: Any, x: Any, y: Any) -> Any:

@@ -459,16 +459,16 @@ def _or_none(passed: Floats, error: Floats) -> Floats:
     return np.where(error == 0.0, 0.0, passed)
 
 
-def _minimum(a: Bounded, b: Bounded) -> Bounded:
-    a_wins, b_wins = a.value + a.error < b.value - b.error, b.value + b.error < a.value - a.error
-    error = np.where(a_wins, a.error, np.where(b_wins, b.error, np.maximum(a.error, b.error)))
-    return Bounded(np.minimum(a.value, b.value), error, a.model)
-
-
 def _maximum(a: Bounded, b: Bounded) -> Bounded:
     a_wins, b_wins = a.value - a.error > b.value + b.error, b.value - b.error > a.value + a.error
     error = np.where(a_wins, a.error, np.where(b_wins, b.error, np.maximum(a.error, b.error)))
     return Bounded(np.maximum(a.value, b.value), error, a.model)
+
+
+def _minimum(a: Bounded, b: Bounded) -> Bounded:
+    """-max(-a, -b): a choice, which rounds nothing."""
+    larger = _maximum(Bounded(-a.value, a.error, a.model), Bounded(-b.value, b.error, b.model))
+    return Bounded(-larger.value, larger.error, a.model)
 
 
 def _sign(a: Bounded) -> Bounded:

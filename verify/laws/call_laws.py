@@ -165,7 +165,7 @@ def _nan_propagates(subject: Subject, example: Example, fmt: Format) -> None:
     for k, x in enumerate(whole.inputs):
         if not spec.inputs[k].domain.is_floating or not x.size:
             continue
-        at = tuple(size // 2 for size in x.shape)
+        at = _place(spec, whole, k)
         poisoned = x.copy()
         poisoned[at] = np.nan
         others = whole.inputs[:k], whole.inputs[k + 1 :]
@@ -183,6 +183,14 @@ def _nan_propagates(subject: Subject, example: Example, fmt: Format) -> None:
             if spread.any():
                 index = tuple(int(i) for i in np.argwhere(spread)[0])
                 raise LawViolation(f"NaN at {at} of input {k} has spread to the output at {index}")
+
+
+def _place(spec: Spec, example: Example, k: int) -> tuple[int, ...]:
+    """An element in the middle of an input; of log-probabilities the one at the label, if there are labels,
+    because a loss that picks that one depends on no other."""
+    at = tuple(size // 2 for size in example.inputs[k].shape)
+    picked = spec.inputs[k].domain is Domain.LOG_PROBABILITY and spec.inputs[-1].domain is Domain.INDEX
+    return (*at[:-1], int(example.inputs[-1][at[:-1]])) if picked else at
 
 
 def _nan_reaches_gradients(subject: Subject, example: Example, fmt: Format) -> None:

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from refnet import OPS
-from specs import SPECS, Input, Setting, Slope, Spec
+from specs import SPECS, Input, Kink, Setting, Slope, Spec
 from specs.network import NETWORK_SPECS, NetworkSpec
 from verify.arithmetic.bounds import LAMBDA, ErrorBound, value_bounds, vjp_bounds
 from verify.arithmetic.certified import in_order
@@ -104,7 +104,7 @@ def _sections(spec: Spec, *, unicode: bool) -> Iterator[tuple[str, Sequence[Rend
             [
                 Text(
                     f"At {kink.where} the derivative jumps. The reference takes {_slope(kink.convention)}; "
-                    f"{_listed(kink.allowed)} are accepted, and named."
+                    f"{_listed(kink.allowed)} are accepted{_times(kink)}, and named."
                     + (f" {kink.used_by}." if kink.used_by else "")
                 )
                 for kink in spec.kinks
@@ -189,6 +189,10 @@ def _slope(value: Slope) -> str:
 def _listed(values: Sequence[Slope]) -> str:
     *others, last = map(_slope, values)
     return f"{', '.join(others)} and {last}" if others else last
+
+
+def _times(kink: Kink) -> str:
+    return f", each times {kink.times}" if kink.times else ""
 
 
 def _example(spec: Spec, inputs: Sequence[Any], settings: Mapping[str, Any] | None) -> str:
