@@ -15,7 +15,7 @@ Exact = npt.NDArray[np.object_]
 """An array of exact numbers: sympy expressions, arb balls, power series of balls, or fractions."""
 
 Floats = npt.NDArray[np.floating]
-SettingValue = str | int | float | bool
+SettingValue = str | int | float | bool | None
 
 BATCH = "..."
 """Stands for the batch axes in a signature."""
@@ -145,6 +145,7 @@ class Variant:
 
     The variant computes `definition(*prepare(*inputs)) / divisor`, where `prepare` is exact in the format
     of its inputs (a clipping, for example), and the definition is that of the spec unless it has its own.
+    Where that rounds otherwise than the reference, `forms` say how it is computed: its tolerance covers them.
     """
 
     name: str
@@ -153,6 +154,7 @@ class Variant:
     prepare: Callable[..., tuple[Any, ...]] | None = None
     definition: Callable[..., Any] | None = None
     divisor: int = 1
+    forms: tuple[Form, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
