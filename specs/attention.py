@@ -151,6 +151,131 @@ def _forms(**convention: Any) -> tuple[Form, ...]:
     )
 
 
+# --------------------------------------------------------------------------------- multi-head attention
+
+MULTI_HEAD_INPUTS = ("x", "w_q", "w_k", "w_v", "w_o", "b_q", "b_k", "b_v", "b_o")
+
+
+def _multi_head(
+    x: Any,
+    w_q: Any,
+    w_k: Any,
+    w_v: Any,
+    w_o: Any,
+    b_q: Any,
+    b_k: Any,
+    b_v: Any,
+    b_o: Any,
+    mask: Any,
+    *,
+    heads: int,
+    causal: bool = False,
+) -> Any:
+    d = x.shape[-1] // heads
+    y: Any = b_o
+    for first in range(0, x.shape[-1], d):
+        own = slice(first, first + d)  # the columns of one head, and its rows of the last projection
+        q, k, v = (x @ w[:, own] + b[own] for w, b in ((w_q, b_q), (w_k, b_k), (w_v, b_v)))
+        y = y + _attention(q, k, v, mask, causal=causal) @ w_o[own]
+    return y
+
+
+def _by_head(x: Any, heads: int) -> Any:
+    return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads).swapaxes(-2, -3)
+
+
+def _side_by_side(x: Any) -> Any:
+    return x.swapaxes(-2, -3).reshape(*x.shape[:-3], x.shape[-2], x.shape[-3] * x.shape[-1])
+
+
+def _summed(x: Any, dy: Any) -> tuple[Any, Any]:
+    """The gradients of the weights and the bias of x w + b."""
+    rows, slopes = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
+    return rows.T @ slopes, slopes.sum(axis=0)
+
+
+def _multi_head_form(form: Form, alone: Form) -> Form:
+    """What `form` computes for each head, with all that lies between two layers kept in memory; `alone` has
+    the value, if it has none."""
+    attend, slopes_of = form.value or alone.value, form.vjp
+    assert attend is not None
+    assert slopes_of is not None
+
+    def projected(x: Any, weights: Any, biases: Any, heads: int) -> Any:
+        return [_by_head(kept(x @ w + b), heads) for w, b in zip(weights, biases, strict=True)]
+
+    def value(x: Any, *others: Any, heads: int, causal: bool = False) -> Any:
+        *weights, w_o = others[:4]
+        *biases, b_o, mask = others[4:]
+        q, k, v = projected(x, weights, biases, heads)
+        return kept(_side_by_side(attend(q, k, v, mask, causal=causal))) @ w_o + b_o
+
+    def vjp(dy: Any, y: Any, x: Any, *others: Any, heads: int, causal: bool = False) -> tuple[Any, ...]:
+        *weights, w_o = others[:4]
+        *biases, _, mask = others[4:]
+        q, k, v = projected(x, weights, biases, heads)
+        context = kept(attend(q, k, v, mask, causal=causal))
+        dw_o, db_o = _summed(_side_by_side(context), dy)
+        dcontext = _by_head(kept(dy @ w_o.T), heads)
+        slopes = [
+            kept(_side_by_side(slope)) for slope in slopes_of(dcontext, context, q, k, v, mask, causal=causal)
+        ]
+        parts = [kept(slope @ w.T) for slope, w in zip(slopes, weights, strict=True)]
+        gradients = [_summed(x, slope) for slope in slopes]
+        dx = kept(parts[0] + parts[1]) + parts[2]
+        return dx, *(dw for dw, _ in gradients), dw_o, *(db for _, db in gradients), db_o
+
+    return Form(f"in each head: {form.name}", form.used_by, None if form.value is None else value, vjp)
+
+
+def _multi_head_forms() -> tuple[Form, ...]:
+    each = _forms()
+    return tuple(_multi_head_form(form, each[0]) for form in each)
+
+
+# ------------------------------------------------------------------------------------- rotary embedding
+
+
+def _rotary(x: Any, cos: Any, sin: Any, *, layout: str = "half") -> Any:
+    p, y = cos.shape[-1], 0 * x
+    for i in range(p):
+        a, b = (i, i + p) if layout == "half" else (2 * i, 2 * i + 1)
+        y[..., a] = x[..., a] * cos[:, i] - x[..., b] * sin[:, i]
+        y[..., b] = x[..., a] * sin[:, i] + x[..., b] * cos[:, i]
+    return y
+
+
+def _in_pairs(x: Any, layout: str) -> tuple[Any, Any]:
+    half = x.shape[-1] // 2
+    return (x[..., :half], x[..., half:]) if layout == "half" else (x[..., 0::2], x[..., 1::2])
+
+
+def _of_pairs(a: Any, b: Any, layout: str) -> Any:
+    if layout == "half":
+        return np.concatenate([a, b], axis=-1)
+    return np.stack([a, b], axis=-1).reshape(*a.shape[:-1], 2 * a.shape[-1])
+
+
+def _rotary_kept(x: Any, cos: Any, sin: Any, *, layout: str = "half") -> Any:
+    a, b = _in_pairs(x, layout)
+    return _of_pairs(
+        kept(a * cos) - kept(b * sin),
+        kept(b * cos) + kept(a * sin),
+        layout,
+    )
+
+
+def _rotary_kept_vjp(dy: Any, y: Any, x: Any, cos: Any, sin: Any, *, layout: str = "half") -> tuple[Any, ...]:
+    (a, b), (da, db) = _in_pairs(x, layout), _in_pairs(dy, layout)
+    dx = _of_pairs(kept(da * cos) + kept(db * sin), kept(db * cos) - kept(da * sin), layout)
+
+    def summed(one: Any, other: Any) -> Any:
+        parts = [kept(part).reshape(-1, *cos.shape) for part in (one, other)]
+        return np.concatenate(parts, axis=0).sum(axis=0)
+
+    return dx, summed(da * a, db * b), summed(db * a, -(da * b))
+
+
 SCALED = "s = scale q k^T; scale = 1 / sqrt(d) unless it is given"
 ATTENDED = "y_i = sum_j exp(s_ij) v_j / sum_j exp(s_ij), over the keys j that query i may attend to"
 
@@ -284,5 +409,128 @@ SPECS = (
             ),
         ),
         references=(VASWANI, DAO),
+    ),
+    Spec(
+        name="multi_head_attention",
+        summary="Self-attention in several heads, each of its own projections of x, and one projection out.",
+        signature="(...,t,m),(m,m),(m,m),(m,m),(m,m),(m),(m),(m),(m),(t,t)->(...,t,m)",
+        definition=_multi_head,
+        inputs=(
+            *(Input(name, degree=7) for name in MULTI_HEAD_INPUTS),
+            Input("mask", Domain.MASK, differentiable=False),
+        ),
+        equations=(
+            "q = x w_q + b_q,  k = x w_k + b_k,  v = x w_v + b_v",
+            "head i: attention of the columns i d to (i + 1) d - 1, d = m / heads",
+            "y = [head_0 head_1 ...] w_o + b_o",
+        ),
+        settings=(Setting("heads", (2, 1), required=True), Setting("causal", (False, True))),
+        shapes=(
+            {"t": 2, "m": 2},  # square: sympy takes four times as long where t = 3
+            {"t": 1, "m": 4},
+            {"t": 17, "m": 2},
+            {"t": 3, "m": 6},
+            {"t": 5, "m": 4},
+        ),
+        laws=("causal", "masked-key", "nan-reaches-gradients"),
+        cases=(
+            Case(
+                "one head, identities: the mean of x",
+                ([[0.0], [2.0]], [[0.0]], [[0.0]], [[1.0]], [[1.0]], *[[0.0]] * 4, [[True, True]] * 2),
+                [[1.0], [1.0]],
+                {"heads": 1},
+            ),
+            Case(
+                "two heads of one column each: the first looks at the past alone, the second at all",
+                (
+                    [[1.0, 1.0], [3.0, 5.0]],
+                    [[0.0, 0.0], [0.0, 0.0]],
+                    [[0.0, 0.0], [0.0, 0.0]],
+                    [[1.0, 0.0], [0.0, 1.0]],
+                    [[1.0, 0.0], [0.0, 2.0]],
+                    *[[0.0, 0.0]] * 3,
+                    [0.5, 0.25],
+                    [[True, True]] * 2,
+                ),
+                [[1.5, 2.25], [2.5, 6.25]],
+                {"heads": 2, "causal": True},
+            ),
+            Case(
+                "a position that may attend to nothing has the last bias",
+                ([[4.0]], [[1.0]], [[1.0]], [[1.0]], [[1.0]], [1.0], [1.0], [1.0], [0.5], [[False]]),
+                [[0.5]],
+                {"heads": 1},
+            ),
+        ),
+        refusals=(
+            Refusal(
+                "heads that do not divide the columns",
+                ([[1.0, 2.0, 3.0]], *[np.eye(3)] * 4, *[np.zeros(3)] * 4, [[True]]),
+                "divisor of m = 3",
+                {"heads": 2},
+            ),
+        ),
+        forms=_multi_head_forms(),
+        references=(VASWANI,),
+    ),
+    Spec(
+        name="rotary_embedding",
+        summary="Pairs of features, rotated by the angle of their position.",
+        signature="(...,t,d),(t,p),(t,p)->(...,t,d)",
+        definition=_rotary,
+        inputs=(Input("x", degree=2), Input("cos", degree=2), Input("sin", degree=2)),
+        equations=(
+            "y_a = x_a cos - x_b sin,  y_b = x_b cos + x_a sin, for each position and pair (a, b)",
+            "half: a = i, b = i + p;  interleaved: a = 2 i, b = 2 i + 1;  i = 0 ... p - 1",
+        ),
+        settings=(Setting("layout", ("half", "interleaved")),),
+        derived={"d": lambda sizes, settings: 2 * sizes["p"]},
+        shapes=(
+            {"t": 3, "p": 2},
+            {"t": 1, "p": 3},
+            {"t": 5, "p": 17},
+            {"t": 4, "p": 1},
+            {"t": 18, "p": 2},
+        ),
+        laws=("scales-pairs", "nan-reaches-gradients"),
+        cases=(
+            Case(
+                "a quarter turn, in halves",
+                ([[1.0, 2.0, 3.0, 4.0]], [[0.0, 1.0]], [[1.0, 0.0]]),
+                [[-3.0, 2.0, 1.0, 4.0]],
+            ),
+            Case(
+                "a quarter turn, interleaved",
+                ([[1.0, 2.0, 3.0, 4.0]], [[0.0, 1.0]], [[1.0, 0.0]]),
+                [[-2.0, 1.0, 3.0, 4.0]],
+                {"layout": "interleaved"},
+            ),
+            Case(
+                "each position has its own angles",
+                ([[1.0, 2.0], [1.0, 2.0]], [[1.0], [-1.0]], [[0.0], [0.0]]),
+                [[1.0, 2.0], [-1.0, -2.0]],
+            ),
+            Case(
+                "NaN stays in its pair",
+                ([[nan, 1.0, 2.0, 3.0]], [[1.0, 1.0]], [[0.0, 0.0]]),
+                [[nan, 1.0, nan, 3.0]],
+            ),
+        ),
+        refusals=(
+            Refusal(
+                "columns repeated for both of a pair", ([[1.0, 2.0]], [[1.0, 1.0]], [[0.0, 0.0]]), "d = 4"
+            ),
+            Refusal("tables of other positions", ([[1.0, 2.0]], [[1.0], [1.0]], [[0.0], [0.0]]), "t = 1"),
+            Refusal("no such layout", ([[1.0, 2.0]], [[1.0]], [[0.0]]), "layout", {"layout": "quarter"}),
+        ),
+        forms=(
+            Form(
+                "each product kept; the gradients of the tables as sums of products",
+                "Hugging Face Transformers",
+                _rotary_kept,
+                _rotary_kept_vjp,
+            ),
+        ),
+        references=("Su et al., RoFormer, arXiv:2104.09864, 3.4.2",),
     ),
 )

@@ -100,7 +100,8 @@ def _causal(subject: Subject, example: Example, fmt: Format) -> None:
 
 
 def _masked_key(subject: Subject, example: Example, fmt: Format) -> None:
-    """A key that no query may attend to, with other numbers: the outputs stay."""
+    """A key that no query may attend to, with other numbers: the outputs stay; in self-attention those of the
+    other positions, as the key is a query as well."""
     spec, count = subject.spec, _count(subject.spec, example)
     (where,) = (k for k, item in enumerate(spec.inputs) if item.domain is Domain.MASK)
     hidden = np.arange(count) == count // 2
@@ -113,7 +114,10 @@ def _masked_key(subject: Subject, example: Example, fmt: Format) -> None:
     before = example.with_inputs(*inputs)
     other = _with_numbers_changed(spec, before, change)
     granted = subject.output_bound(before, fmt) + subject.output_bound(other, fmt)
-    require(subject.outputs(other), subject.outputs(before), granted, "the value with another masked key")
+    found, due = subject.outputs(other), subject.outputs(before)
+    if spec.output_axes[0][0] in LOOKED_AT:
+        granted[..., hidden, :] = np.inf
+    require(found, due, granted, "the value with another masked key")
 
 
 def pairs(x: Floats, layout: str) -> tuple[Floats, Floats]:

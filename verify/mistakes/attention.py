@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+import refnet
 from verify.mistakes.mistake import Function, Mistake
 
 GRADIENT = ("vjp", "symbolic", "numerical")
@@ -263,4 +264,262 @@ OF_ATTENTION = (
     ),
 )
 
-MISTAKES: tuple[Mistake, ...] = (*OF_ATTENTION,)
+# --------------------------------------------------------------------------------- multi-head attention
+
+
+def _heads_first(x: Any, heads: int) -> Any:
+    """(..., t, m) to (..., h, t, d), each head with neighbouring columns."""
+    return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads).swapaxes(-2, -3)
+
+
+def _heads_last(x: Any, heads: int) -> Any:
+    """Each head with every h-th column."""
+    return np.moveaxis(x.reshape(*x.shape[:-1], x.shape[-1] // heads, heads), -1, -3)
+
+
+def _heads_reshaped(x: Any, heads: int) -> Any:
+    """The shape that is wanted, without a transposition: rows of different positions become one head."""
+    return x.reshape(*x.shape[:-2], heads, x.shape[-2], x.shape[-1] // heads)
+
+
+def _columns(x: Any) -> Any:
+    """(..., h, t, d) to (..., t, m)."""
+    rows = x.swapaxes(-2, -3)
+    return rows.reshape(*rows.shape[:-2], rows.shape[-2] * rows.shape[-1])
+
+
+def _columns_reshaped(x: Any) -> Any:
+    return x.reshape(*x.shape[:-3], x.shape[-2], x.shape[-3] * x.shape[-1])
+
+
+def _multi_head(
+    x: Any,
+    w_q: Any,
+    w_k: Any,
+    w_v: Any,
+    w_o: Any,
+    b_q: Any,
+    b_k: Any,
+    b_v: Any,
+    b_o: Any,
+    mask: Any,
+    *,
+    heads: int,
+    causal: bool = False,
+    split: Callable[[Any, int], Any] = _heads_first,
+    merge: Callable[[Any], Any] = _columns,
+    scaled_by_m: bool = False,
+    projected: bool = True,
+) -> Any:
+    q, k, v = (split(x @ w + b, heads) for w, b in ((w_q, b_q), (w_k, b_k), (w_v, b_v)))
+    scale = float(x.shape[-1]) ** -0.5 if scaled_by_m else None
+    context = merge(refnet.scaled_dot_product_attention(q, k, v, mask, causal=causal, scale=scale))
+    return context @ w_o + b_o if projected else context
+
+
+def _transposed_weights(x: Any, w_q: Any, w_k: Any, w_v: Any, w_o: Any, *others: Any, **settings: Any) -> Any:
+    """Weights stored (outputs, inputs), as PyTorch has them: all of them are square."""
+    return _multi_head(x, w_q.T, w_k.T, w_v.T, w_o.T, *others, **settings)
+
+
+def _slopes_swapped(dy: Any, *inputs: Any, **settings: Any) -> Any:
+    slopes = refnet.multi_head_attention.vjp(dy, *inputs, **settings)
+    return slopes._replace(w_q=slopes.w_k, w_k=slopes.w_q, b_q=slopes.b_k, b_k=slopes.b_q)
+
+
+def _weights_not_transposed(dy: Any, *inputs: Any, **settings: Any) -> Any:
+    """The gradient of the last weights as dy^T x, which has their shape as well."""
+    slopes = refnet.multi_head_attention.vjp(dy, *inputs, **settings)
+    return slopes._replace(w_o=slopes.w_o.T.copy())
+
+
+def _values_forgotten(dy: Any, *inputs: Any, **settings: Any) -> Any:
+    """x is reached through queries and keys only: what a gradient that is assigned, not added, leaves."""
+    slopes = refnet.multi_head_attention.vjp(dy, *inputs, **settings)
+    through_values = _dv(dy, *inputs, **settings) @ inputs[3].T
+    return slopes._replace(x=slopes.x - through_values)
+
+
+def _dv(dy: Any, *inputs: Any, heads: int, causal: bool = False) -> Any:
+    """The gradient of the projected values."""
+    x, w_q, w_k, w_v, w_o, b_q, b_k, b_v, _, mask = inputs
+    q, k, v = (_heads_first(x @ w + b, heads) for w, b in ((w_q, b_q), (w_k, b_k), (w_v, b_v)))
+    slope = _heads_first(dy @ w_o.T, heads)
+    return _columns(refnet.scaled_dot_product_attention.vjp(slope, q, k, v, mask, causal=causal).v)
+
+
+HEADS = "multi_head_attention"
+
+OF_HEADS = (
+    Mistake(
+        "heads-interleaved",
+        HEADS,
+        "a head has every h-th column instead of neighbouring ones",
+        ("value",),
+        value=partial(_multi_head, split=_heads_last),
+    ),
+    Mistake(
+        "heads-split-without-transposing",
+        HEADS,
+        "reshaped to (h, t, d) without exchanging axes: a head mixes positions",
+        ("value", "causal", "masked-key"),
+        value=partial(_multi_head, split=_heads_reshaped),
+    ),
+    Mistake(
+        "heads-merged-without-transposing",
+        HEADS,
+        "reshaped from (h, t, d) to (t, m) without exchanging axes",
+        ("value", "special-values", "causal"),
+        value=partial(_multi_head, merge=_columns_reshaped),
+    ),
+    Mistake(
+        "heads-scaled-by-all-columns",
+        HEADS,
+        "scores divided by sqrt(m) instead of sqrt(m / heads)",
+        ("value",),
+        value=partial(_multi_head, scaled_by_m=True),
+        source="omihub777/ViT-CIFAR#11; chelsea0x3b/dfdx#171; FrancescoSaverioZuppichini/ViT#1",
+    ),
+    Mistake(
+        "heads-without-output-projection",
+        HEADS,
+        "the heads side by side are the output: the last projection is left out",
+        ("value", "special-values"),
+        value=partial(_multi_head, projected=False),
+    ),
+    Mistake(
+        "heads-weights-transposed",
+        HEADS,
+        "weights (outputs, inputs) instead of (inputs, outputs)",
+        ("value",),
+        value=_transposed_weights,
+    ),
+    Mistake(
+        "heads-gradients-of-queries-and-keys-swapped",
+        HEADS,
+        "the gradients of the queries' and the keys' parameters are in each other's place",
+        GRADIENT,
+        vjp=_slopes_swapped,
+    ),
+    Mistake(
+        "heads-gradient-of-output-weights-transposed",
+        HEADS,
+        "the gradient of the last weights is transposed",
+        GRADIENT,
+        vjp=_weights_not_transposed,
+    ),
+    Mistake(
+        "heads-gradient-without-values",
+        HEADS,
+        "x reaches the output through queries and keys, and through values: the last part is missing",
+        GRADIENT,
+        vjp=_values_forgotten,
+    ),
+)
+
+# ------------------------------------------------------------------------------------- rotary embedding
+
+
+def _rotary_backwards(x: Any, cos: Any, sin: Any, *, layout: Any = "half") -> Any:
+    return refnet.rotary_embedding(x, cos, -sin, layout=layout)
+
+
+def _rotary_other_layout(x: Any, cos: Any, sin: Any, *, layout: Any = "half") -> Any:
+    return refnet.rotary_embedding(x, cos, sin, layout="interleaved" if layout == "half" else "half")
+
+
+def _rotary_shifted(x: Any, cos: Any, sin: Any, *, layout: Any = "half") -> Any:
+    """Positions counted from 1; the last one begins again."""
+    return refnet.rotary_embedding(x, np.roll(cos, -1, axis=0), np.roll(sin, -1, axis=0), layout=layout)
+
+
+def _rotary_pairs(x: Any, layout: str) -> Any:
+    half = x.shape[-1] // 2
+    return (x[..., :half], x[..., half:]) if layout == "half" else (x[..., 0::2], x[..., 1::2])
+
+
+def _rotary_joined(a: Any, b: Any, layout: str) -> Any:
+    if layout == "half":
+        return np.concatenate((a, b), axis=-1)
+    return np.stack((a, b), axis=-1).reshape(*a.shape[:-1], 2 * a.shape[-1])
+
+
+def _rotary_in_place(x: Any, cos: Any, sin: Any, *, layout: Any = "half") -> Any:
+    """The second of a pair is computed from the first as it is already rotated."""
+    a, b = _rotary_pairs(x, layout)
+    a = a * cos - b * sin
+    return _rotary_joined(a, b * cos + a * sin, layout)
+
+
+def _rotary_without_sign(x: Any, cos: Any, sin: Any, *, layout: Any = "half") -> Any:
+    a, b = _rotary_pairs(x, layout)
+    return _rotary_joined(a * cos + b * sin, b * cos + a * sin, layout)
+
+
+def _rotary_gradient_forwards(dy: Any, x: Any, cos: Any, sin: Any, *, layout: Any = "half") -> Any:
+    slopes = refnet.rotary_embedding.vjp(dy, x, cos, sin, layout=layout)
+    return slopes._replace(x=refnet.rotary_embedding(dy, cos, sin, layout=layout))
+
+
+def _rotary_table_gradient_of_halves(dy: Any, x: Any, cos: Any, sin: Any, *, layout: Any = "half") -> Any:
+    """The tables get the gradient of the first of each pair only."""
+    (a, b), (da, _) = _rotary_pairs(x, layout), _rotary_pairs(dy, layout)
+    dcos, dsin = ((part.reshape(-1, *cos.shape)).sum(axis=0).astype(x.dtype) for part in (da * a, -(da * b)))
+    return refnet.rotary_embedding.vjp(dy, x, cos, sin, layout=layout)._replace(cos=dcos, sin=dsin)
+
+
+ROTARY = "rotary_embedding"
+
+OF_ROTATIONS = (
+    Mistake(
+        "rotary-backwards",
+        ROTARY,
+        "the pairs are rotated in the other direction",
+        ("value", "special-values"),
+        value=_rotary_backwards,
+    ),
+    Mistake(
+        "rotary-other-layout",
+        ROTARY,
+        "halves and interleaved pairs are mixed up",
+        ("value", "special-values"),
+        value=_rotary_other_layout,
+    ),
+    Mistake(
+        "rotary-shifted-by-one",
+        ROTARY,
+        "each position has the angles of the next one",
+        ("value", "special-values"),
+        value=_rotary_shifted,
+    ),
+    Mistake(
+        "rotary-in-place",
+        ROTARY,
+        "the second of each pair is computed from the first after its rotation",
+        ("value", "special-values", "scales-pairs"),
+        value=_rotary_in_place,
+    ),
+    Mistake(
+        "rotary-without-sign",
+        ROTARY,
+        "the halves are exchanged without the minus of the second one",
+        ("value", "special-values", "scales-pairs"),
+        value=_rotary_without_sign,
+    ),
+    Mistake(
+        "rotary-gradient-rotated-forwards",
+        ROTARY,
+        "the gradient is rotated as the output is, and not back",
+        GRADIENT,
+        vjp=_rotary_gradient_forwards,
+    ),
+    Mistake(
+        "rotary-table-gradient-of-first-of-pair",
+        ROTARY,
+        "the gradients of cos and sin lack what the second of each pair gives",
+        GRADIENT,
+        vjp=_rotary_table_gradient_of_halves,
+    ),
+)
+
+MISTAKES: tuple[Mistake, ...] = (*OF_ATTENTION, *OF_HEADS, *OF_ROTATIONS)
