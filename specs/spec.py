@@ -15,7 +15,7 @@ Exact = npt.NDArray[np.object_]
 """An array of exact numbers: sympy expressions, arb balls, power series of balls, or fractions."""
 
 Floats = npt.NDArray[np.floating]
-SettingValue = str | int | float | bool
+SettingValue = str | int | float | bool | None
 Slope = float | str
 """A derivative: a number, or the name of the setting that it is."""
 
@@ -131,7 +131,10 @@ class Kink:
 
 
 def _number(slope: Slope, settings: Mapping[str, SettingValue]) -> float:
-    return float(settings[slope] if isinstance(slope, str) else slope)
+    value = settings[slope] if isinstance(slope, str) else slope
+    if value is None:
+        raise TypeError(f"the setting {slope} is no number, and so no derivative")
+    return float(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +178,8 @@ class Variant:
 
     The variant computes `definition(*prepare(*inputs)) / divisor(*inputs, **settings)`, where `prepare` is
     exact in the format of its inputs (a clipping, for example), and the definition is that of the spec unless
-    it has its own. Its value
-    is NaN where `nan_where(*inputs, **settings)` says so.
+    it has its own. Where that rounds otherwise than the reference, `forms` say how it is computed: its
+    tolerance covers them. Its value is NaN where `nan_where(*inputs, **settings)` says so.
     """
 
     name: str
@@ -186,6 +189,7 @@ class Variant:
     definition: Callable[..., Any] | None = None
     divisor: Callable[..., Any] | None = None
     nan_where: Callable[..., bool] | None = None
+    forms: tuple[Form, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -511,6 +511,53 @@ def test_a_variant_is_recognised_and_named(op: str, value: Any, vjp: Any, varian
     assert variant in outcome(report, op, "law:all").reason
 
 
+attention: Any = refnet.scaled_dot_product_attention
+
+
+def newest(mask: Any, causal: bool) -> Any:
+    """Causal, the last query beside the last key."""
+    return mask & np.tri(len(mask), mask.shape[1], mask.shape[1] - len(mask), dtype=bool) if causal else mask
+
+
+def bottom_right(q: Any, k: Any, v: Any, mask: Any, *, causal: bool = False, scale: Any = None) -> Any:
+    return attention(q, k, v, newest(mask, causal), scale=scale)
+
+
+def bottom_right_vjp(dy: Any, *arrays: Any, causal: bool = False, scale: Any = None) -> Any:
+    return attention.vjp(dy, *arrays[:3], newest(arrays[3], causal), scale=scale)
+
+
+def lost(mask: Any, causal: bool) -> Any:
+    """The queries that may attend to nothing, in a column."""
+    return ~(mask & np.tri(len(mask), mask.shape[1], dtype=bool) if causal else mask).any(-1)[:, None]
+
+
+def shared(q: Any, k: Any, v: Any, mask: Any, *, causal: bool = False, scale: Any = None) -> Any:
+    y = attention(q, k, v, mask, causal=causal, scale=scale)
+    return np.where(lost(mask, causal), v.mean(-2, keepdims=True), y)
+
+
+def shared_vjp(dy: Any, *arrays: Any, causal: bool = False, scale: Any = None) -> Any:
+    dq, dk, dv = attention.vjp(dy, *arrays, causal=causal, scale=scale)
+    of_lost = np.where(lost(arrays[3], causal), dy, dy.dtype.type(0)).sum(-2, keepdims=True)
+    return dq, dk, dv + of_lost / dy.dtype.type(dv.shape[-2])
+
+
+@pytest.mark.parametrize(
+    ("value", "vjp", "variant"),
+    [
+        (bottom_right, bottom_right_vjp, "causal-aligned-bottom-right"),
+        (shared, shared_vjp, "masked-queries-share-equally"),
+    ],
+)
+def test_a_variant_that_is_computed_otherwise_has_its_own_bound(value: Any, vjp: Any, variant: str) -> None:
+    op = "scaled_dot_product_attention"
+    functions = SimpleNamespace(**{op: value, f"{op}_vjp": vjp})
+    report = check(functions, ops=[op], dtypes=["float32"], level="smoke")
+    assert {o.verdict for o in report.outcomes} == {PASS, NOT_RUN}
+    assert outcome(report, op, "value", "float32").variant.startswith(f"{variant}: ")
+
+
 @pytest.mark.parametrize(
     ("op", "value", "vjp", "aspect"),
     [

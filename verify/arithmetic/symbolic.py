@@ -28,6 +28,8 @@ from verify.arithmetic.formats import Format, Truth, Values
 
 Exact = npt.NDArray[np.object_]
 
+HALF = sympy.Rational(1, 2)
+
 
 class Derivation(NamedTuple):
     """Gradients as expressions: `parts` are common subexpressions in the order in which to evaluate them."""
@@ -130,6 +132,9 @@ def evaluate_expression(node: Any, values: Mapping[Any, Any]) -> Any:
     if node.is_Piecewise:  # only the branch that is taken may be evaluated
         chosen = next(value for value, condition in node.args if evaluate_expression(condition, values))
         return evaluate_expression(chosen, values)
+    if node.is_Pow and node.args[0].is_Rational and node.args[1] in (HALF, -HALF):
+        root = arb(fmpq(int(node.args[0].p), int(node.args[0].q))).sqrt()  # of a constant: no sign to decide
+        return root if node.args[1] == HALF else 1 / root
     rule = _RULES.get(node.func)
     if rule is None:
         raise ValueError(f"no exact value for {node.func.__name__} in {node}")

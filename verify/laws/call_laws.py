@@ -300,7 +300,8 @@ def _rounding_of_gradients(subject: Subject, example: Example, fmt: Format) -> l
 def _vjp_homogeneous(subject: Subject, example: Example, fmt: Format) -> None:
     """vjp(s dy) = s vjp(dy) for s = 4 and s = -1/2, bit for bit: neither a power of two nor a sign rounds.
 
-    The half formats compute in float32 and round once, so intermediate results have the range of float32.
+    The half formats compute in float32 and round once, so intermediate results have the range of float32; a
+    candidate that keeps some of them in float16, where they may underflow, is granted its bound.
     """
     inner = fmt if fmt.precision >= FLOAT32.precision else FLOAT32
     example = _tame(subject.spec, example, inner)
@@ -310,9 +311,12 @@ def _vjp_homogeneous(subject: Subject, example: Example, fmt: Format) -> None:
     parts = []
     for factor in (4.0, -0.5):
         scaled = example.with_cotangents(partial(_times, factor))
+        bounds: Sequence[Any] = [0.0] * len(once)
+        if inner is not fmt and not subject.is_reference:
+            bounds = subject.gradient_bounds(scaled, fmt)
         for k, (one, found) in enumerate(zip(once, subject.gradients(scaled), strict=True)):
             safe = (np.abs(one) >= low) & (np.abs(one) < high)
-            exactly = np.where(safe, 0.0, np.inf)
+            exactly = np.where(safe, 2.0 * bounds[k], np.inf)
             due = factor * np.where(safe, one, 0.0)
             parts.append(Comparison(found, due, exactly, f"gradient {k} of {factor} dy"))
     require_each(parts)
