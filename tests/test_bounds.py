@@ -50,7 +50,9 @@ def excess(got: Values, truth: Truth, bound: ErrorBound, fmt: Format) -> float:
     """The largest error as a multiple of its deterministic bound; 0 where correctly rounded."""
     with np.errstate(all="ignore"):
         error = error_in_ulp(got, truth, fmt)
-        absolute = error * np.ldexp(1.0, ulp_exponents(truth, fmt))
+        apart = np.abs(got.astype(np.float64) - truth.nearest.astype(np.float64))
+        # 1 is more than 1e308 ulp of 5e-324
+        absolute = np.where(np.isfinite(error), error * np.ldexp(1.0, ulp_exponents(truth, fmt)), apart)
         ratios = np.where(error <= 0.5, 0.0, absolute / bound.deterministic)
     return float(ratios.max(initial=0.0))
 

@@ -245,7 +245,8 @@ def _granted(spec: Spec, fmt: Format) -> dict[str, str]:
 
 def _in_ulp(bound: ErrorBound, result: npt.NDArray[Any], fmt: Format) -> str:
     unit = ulp(result, fmt)
-    figures = [float(np.median(b / unit)) for b in (bound.deterministic, bound.statistical)]
+    with np.errstate(over="ignore"):  # of a result of 0, whose ulp is the smallest number
+        figures = [float(np.median(b / unit)) for b in (bound.deterministic, bound.statistical)]
     return " / ".join("<0.01" if 0.0 < figure < 0.01 else f"{figure:.3g}" for figure in figures)
 
 
