@@ -136,7 +136,12 @@ def _judged(
 
 
 def _all_well(findings: Sequence[Finding], aspects: Set[str]) -> bool:
-    return not any(f.aspect in aspects and f.verdict in (Verdict.FAIL, Verdict.SUSPECT) for f in findings)
+    """Whether no result is off. What raises, or returns no array that could be measured, does so whatever the
+    convention is: torch refuses a NaN among probabilities, and clamps their logarithms all the same."""
+    return not any(
+        f.aspect in aspects and f.measure is not None and f.verdict in (Verdict.FAIL, Verdict.SUSPECT)
+        for f in findings
+    )
 
 
 # ------------------------------------------------------------------------------------------------ values
