@@ -1,12 +1,13 @@
 """The test vectors of ONNX nodes, as calls of the contract: `onnx/backend/test/data/node` of the wheel.
 
-1.22.0 is the last release whose wheel has them; later ones compute them where they run. Their outputs are those
-of ONNX's reference implementation in NumPy, rounded to the format of the inputs.
+1.22.0 is the last release whose wheel has them; later ones compute them where they run. Their outputs are
+those of ONNX's reference implementation in NumPy, rounded to the format of the inputs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,7 +48,8 @@ class Row(NamedTuple):
 # --------------------------------------------------------------------------- attributes as settings
 
 
-class Renamed(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Renamed:
     """Attributes that are settings of other names. What a node does not have is at the contract's default,
     which is that of ONNX too."""
 
@@ -128,8 +130,8 @@ ROWS: Mapping[str, Row] = {
 }
 """By the pattern of the names of the vectors. Rows of operators that refnet does not have are left out.
 
-Not here: HardSigmoid, whose slope is 1/5 and not 1/6; Selu with factors of its own; NegativeLogLikelihoodLoss;
-MatMul of stacks; and the vectors `_expanded`, which are the same numbers for the body of the function.
+Not here: HardSigmoid, whose slope is 1/5 and not 1/6; Selu with factors of its own; MatMul of stacks;
+NegativeLogLikelihoodLoss; and the vectors `_expanded`, the same numbers for the body of a function.
 """
 
 
@@ -166,7 +168,10 @@ def vectors(pattern: str) -> Iterator[Vector]:
         yield Vector(
             folder.name,
             [_array(onnx, path) for path in _numbered(folder, "input")],
-            {name: value.decode() if isinstance(value, bytes) else value for name, value in attributes.items()},
+            {
+                name: value.decode() if isinstance(value, bytes) else value
+                for name, value in attributes.items()
+            },
             [_array(onnx, path) for path in _numbered(folder, "output")],
         )
 

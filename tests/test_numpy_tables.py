@@ -1,8 +1,8 @@
 """The elementary functions of the specs on balls, against the tables that NumPy tests its own with.
 
-`umath-validation-set-NAME.csv` comes with NumPy: the bits of inputs, and of the correctly rounded outputs. Every
-function of `specs.maths` that has a table is held to it, bit by bit, and the three rows of the tables that are
-not rounded correctly are held to mpmath.
+`umath-validation-set-NAME.csv` comes with NumPy: the bits of inputs, and of the correctly rounded outputs.
+Every function of `specs.maths` that has a table is held to it, bit by bit. The three rows of the tables that
+are not rounded correctly are held to mpmath.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TABLES = {
     path.stem.rpartition("-")[2]: path
     for path in (Path(np.__file__).parent / "_core/tests/data").glob("umath-validation-set-*.csv")
 }
-BITS = {"float32": np.uint32, "float64": np.uint64}
+BITS = {"float32": np.dtype(np.uint32), "float64": np.dtype(np.uint64)}
 
 Function = Callable[[Any], Any]
 
@@ -38,7 +38,7 @@ MISROUNDED = {
     ("log", float.fromhex("0x1.fffffcp-1")),
     ("log", float.fromhex("0x1.960ad2p-1")),
 }
-"""Arguments at which the table has the other neighbour of the real number; NumPy allows itself an ulp more."""
+"""Arguments at which the table has the other neighbour of the real number; NumPy allows itself an ulp."""
 
 
 class Row(NamedTuple):
@@ -58,7 +58,8 @@ def rows(name: str) -> Iterator[Row]:
         dtype, _, numbers = line.partition(",")
         if dtype.removeprefix("np.") in BITS:
             fmt = FORMATS[dtype.removeprefix("np.")]
-            x, y = (BITS[fmt.name](int(bits, 16)).view(fmt.dtype) for bits in numbers.split(",")[:2])
+            bits = [int(number, 16) for number in numbers.split(",")[:2]]
+            x, y = np.array(bits, dtype=BITS[fmt.name]).view(fmt.dtype)
             if np.isfinite(x):
                 yield Row(x, y, fmt)
 

@@ -1,7 +1,7 @@
 """PyTorch: its functions and its autograd, under the names of the contract.
 
-Each row of `FUNCTIONS` is PyTorch's own function with the contract's settings: NAME is its value, NAME_vjp what
-`torch.autograd.grad` makes of it. A new operator is one row. The boundary is untyped.
+Each row of `FUNCTIONS` is PyTorch's own function with the contract's settings: NAME is its value, NAME_vjp
+what `torch.autograd.grad` makes of it. A new operator is one row. The boundary is untyped.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ NOTES = (
     "NumPy has no bfloat16 that PyTorch reads: those arrays go through a view of int16.",
     "PyTorch has no negative strides; the adapter hands it copies of such arrays, all others as they lie.",
     "linear is functional.linear, which takes the weights as (outputs, inputs): a transposed view.",
-    "functional.cross_entropy takes the classes along axis 1; of more axes than two the adapter moves the last "
-    "one there. It has no loss of probabilities against a distribution: categorical_cross_entropy is missing.",
+    "functional.cross_entropy takes the classes along axis 1; of more than two axes the adapter moves the "
+    "last one there.",
+    "It has no loss of probabilities against a distribution: categorical_cross_entropy is missing.",
     "sgd_step and sgd_epoch are torch.optim.SGD. The network is functional.linear and functional.relu, its "
     "loss functional.cross_entropy.",
 )
@@ -152,9 +153,7 @@ def mlp_gradients(params: Layers, x: Array, labels: Array) -> list[tuple[Array, 
     return _layers([_array(g) for g in torch.autograd.grad(loss, flat)])
 
 
-def sgd_epoch(
-    params: Layers, xs: Array, labels: Array, *, learning_rate: float
-) -> list[tuple[Array, Array]]:
+def sgd_epoch(params: Layers, xs: Array, labels: Array, *, learning_rate: float) -> list[tuple[Array, Array]]:
     flat = _leaves(params)
     optimizer = torch.optim.SGD(flat, learning_rate)
     for x, label in zip(_tensor(xs).split(1), _tensor(labels).split(1), strict=True):
