@@ -491,6 +491,25 @@ def test_a_variant_is_recognised_and_named(op: str, value: Any, vjp: Any, varian
     assert variant in outcome(report, op, "law:all").reason
 
 
+def test_a_variant_that_refuses_an_input_is_named_and_fails_there_alone() -> None:
+    """As PyTorch does: it clamps the logarithms, and raises at a NaN among the probabilities."""
+
+    def clamped(p: Any, t: Any, *, reduction: str = "mean") -> Any:
+        if np.isnan(p).any():
+            raise RuntimeError("not a probability")
+        with np.errstate(divide="ignore"):
+            logs = [np.maximum(log, -100) for log in (np.log(p), np.log1p(-p))]
+        losses = -(t * logs[0] + (1 - t) * logs[1])
+        return losses if reduction == "none" else getattr(losses, reduction)()
+
+    report = quick("binary_cross_entropy", clamped)
+    value = outcome(report, "binary_cross_entropy", "value")
+    assert (value.verdict, value.variant.partition(":")[0]) == (PASS, "logarithm-clamped-at-minus-100")
+    special = outcome(report, "binary_cross_entropy", "contract:special-values")
+    assert (special.verdict, special.failing_cases) == (FAIL, 1)
+    assert "not a probability" in special.reason
+
+
 @pytest.mark.parametrize(
     ("op", "value", "vjp", "aspect"),
     [

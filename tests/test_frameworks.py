@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -13,7 +14,8 @@ import pytest
 
 from refnet import OPS
 from specs import SPECS
-from tests.deviations import DEVIATIONS, LACKING
+from tests import deviations
+from tests.deviations import LACKING
 from verify.conformance import TargetError, check
 from verify.conformance.adapters import ADAPTERS
 from verify.conformance.network import NETWORK_FUNCTIONS
@@ -38,7 +40,7 @@ def adapter(library: str) -> Any:
 
 
 def checked(library: str, op: str) -> Report:
-    """A check with at least one case for each combination of the settings."""
+    """A check in float64, with at least one case for each combination of the settings."""
     settings = SPECS[op].settings if op in SPECS else ()
     combinations = math.prod(len(setting.values) for setting in settings)
     level = "smoke" if combinations <= LEVELS["smoke"] else "ci"
@@ -54,6 +56,15 @@ def deviating(report: Report) -> dict[str, str]:
     }
 
 
+def assert_explained(library: str, op: str, dtype: str, report: Report) -> None:
+    """What deviates is what the table explains, no more and no less, and all else is judged."""
+    found, explained = deviating(report), deviations.of(library, op, dtype)
+    assert set(found) == {row.aspect for row in explained}, found
+    assert all(row.says in found[row.aspect] for row in explained), found
+    not_run = {o.aspect for o in report.outcomes if o.verdict is Verdict.NOT_RUN}
+    assert not_run <= {"law:all"}, "all that it has is judged, under all settings"
+
+
 @pytest.mark.parametrize("op", FUNCTIONS)
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_a_library_passes_but_for_the_deviations_that_are_explained(
@@ -61,13 +72,18 @@ def test_a_library_passes_but_for_the_deviations_that_are_explained(
 ) -> None:
     if (library, op) in LACKING:
         assert not hasattr(adapter, op)
-        return
-    found, explained = checked(library, op), DEVIATIONS.get((library, op), ())
-    deviations = deviating(found)
-    assert set(deviations) == {row.aspect for row in explained}, deviations
-    assert all(row.says in deviations[row.aspect] for row in explained), deviations
-    not_run = {o.aspect for o in found.outcomes if o.verdict is Verdict.NOT_RUN}
-    assert not_run <= {"law:all"}, "all that it has is judged, under all settings"
+    else:
+        assert_explained(library, op, "float64", checked(library, op))
+
+
+@pytest.mark.skipif(os.environ.get("REFNET_LEVEL") != "deep", reason="takes minutes: REFNET_LEVEL=deep")
+@pytest.mark.parametrize("dtype", deviations.ALL)
+@pytest.mark.parametrize("op", FUNCTIONS)
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_so_it_does_in_every_dtype_and_at_more_cases(library: str, op: str, dtype: str, adapter: Any) -> None:
+    if (library, op) not in LACKING:
+        report = check(library, ops=[op], dtypes=[dtype], level="ci")
+        assert_explained(library, op, dtype, report)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

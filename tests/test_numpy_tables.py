@@ -7,7 +7,7 @@ are not rounded correctly are held to mpmath.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ TABLES = {
     path.stem.rpartition("-")[2]: path
     for path in (Path(np.__file__).parent / "_core/tests/data").glob("umath-validation-set-*.csv")
 }
-BITS = {"float32": np.dtype(np.uint32), "float64": np.dtype(np.uint64)}
+BITS: Mapping[str, np.dtype[Any]] = {"float32": np.dtype(np.uint32), "float64": np.dtype(np.uint64)}
 
 Function = Callable[[Any], Any]
 

@@ -23,7 +23,7 @@ from rich.progress import track
 from rich.table import Table
 
 from specs import SPECS
-from tests.deviations import DEVIATIONS
+from tests import deviations
 from tests.onnx_vectors import NotOurs, judged, rows, vectors
 from verify.conformance import check
 from verify.conformance.plan import LEVELS
@@ -51,7 +51,7 @@ def cell(library: str, outcome: Outcome) -> str:
     if outcome.verdict is Verdict.PASS:
         name = outcome.variant.partition(":")[0]
         return f"{error} ({name})" if name else error
-    known = DEVIATIONS.get((library, outcome.op), ())
+    known = deviations.of(library, outcome.op, outcome.dtype)
     names = [row.name for row in known if row.aspect == outcome.aspect]
     return " ".join([outcome.verdict.value, error, *(f"({name})" for name in names)])
 
