@@ -91,11 +91,25 @@ def _binary_with_clamped_logarithms(p: Any, t: Any, *, reduction: str = "mean") 
     return _reduced(-(_clamped(t, p) + _clamped(1 - t, 1 - p)), reduction)
 
 
+SMALLEST_VARIANCE = float(np.float32(1e-12)).as_integer_ratio()
+"""PyTorch's constant is a number of float32 in every format; a ratio, which is exact in all arithmetic."""
+
+
+def _binary_with_clamped_variance(dy: Any, p: Any, t: Any, *, reduction: str = "mean") -> tuple[Any]:
+    """dy (p - t) / max(p (1 - p), 1e-12), which is not the derivative of the clamped logarithms."""
+    numerator, denominator = SMALLEST_VARIANCE
+    variance = (1 - p) * p
+    smallest = (numerator + 0 * p) / denominator
+    slopes = dy * (p - t) / where(is_positive(variance - smallest), variance, smallest)
+    return (slopes / p.size if reduction == "mean" else slopes,)
+
+
 CLAMPED_LOGARITHM = Variant(
     "logarithm-clamped-at-minus-100",
-    "no logarithm is below -100, so a confident wrong answer costs 100",
+    "no logarithm is below -100, so a confident wrong answer costs 100; no slope divides by less than 1e-12",
     "PyTorch",
     definition=_binary_with_clamped_logarithms,
+    gradients=_binary_with_clamped_variance,
 )
 CLIPPING = (
     Variant(

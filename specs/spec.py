@@ -117,6 +117,8 @@ class Variant:
 
     The variant computes `definition(*prepare(*inputs)) / divisor`, where `prepare` is exact in the format
     of its inputs (a clipping, for example), and the definition is that of the spec unless it has its own.
+    Its gradients are the derivatives of that, or `gradients(dy, *inputs, **settings)` where a library has
+    others: exact numbers and floats go through it alike.
     """
 
     name: str
@@ -125,6 +127,7 @@ class Variant:
     prepare: Callable[..., tuple[Any, ...]] | None = None
     definition: Callable[..., Any] | None = None
     divisor: int = 1
+    gradients: Callable[..., tuple[Any, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ import numpy as np
 
 from refnet import OPS
 from specs import SPECS, Aspect, Domain, Kink, Spec, Variant
-from verify.arithmetic.bounds import ErrorBound, value_bound, vjp_bounds
+from verify.arithmetic.bounds import ErrorBound, stated_bounds, value_bound, vjp_bounds
 from verify.arithmetic.certified import certify, certify_vjp
 from verify.arithmetic.formats import Format, Truth
 from verify.conformance.contract import ContractViolation, Values, flattened, invoke, settings_to_pass
@@ -240,9 +241,12 @@ def _title(variant: Variant | None) -> str:
 
 
 def _of_gradients(variant: Variant | None) -> tuple[Variant | None, ...]:
-    """The conventions that a gradient may follow: that of the value; and where the value is only clipped,
-    that of the reference too, because the gradient outside may be 0 or be left alone."""
-    return (variant, None) if variant is not None and variant.divisor == 1 else (variant,)
+    """The conventions that a gradient may follow: that of the value, with the gradients that it states or its
+    derivatives; and where the value is only clipped, that of the reference too, because the gradient outside
+    may be 0 or be left alone."""
+    if variant is None or variant.divisor != 1:
+        return (variant,)
+    return (variant, None) if variant.gradients is None else (variant, replace(variant, gradients=None), None)
 
 
 def _judge_gradients(
@@ -271,6 +275,8 @@ def _gradient_trial(spec: Spec, case: int, example: Example) -> Trial:
 def _expect_gradients(spec: Spec, fmt: Format, variant: Variant | None, trial: Trial) -> list[Expected]:
     """The certified gradients, with the bounds of the loosest of the operator's forms."""
     dy, *given = trial.arguments
+    if variant is not None and variant.gradients is not None:
+        return _expect_stated(variant, variant.gradients, fmt, trial)
     inputs, definition = _in_convention(spec, variant, tuple(given))
     truths = certify_vjp(definition, inputs, spec.differentiable, dy, fmt, trial.settings)
     bounds = vjp_bounds(OPS[spec.name], spec, dy, inputs, trial.settings, fmt)
@@ -280,6 +286,24 @@ def _expect_gradients(spec: Spec, fmt: Format, variant: Variant | None, trial: T
         truth = Truth(np.where(inside, truth.nearest, 0), np.where(inside, truth.fraction, 0.0))
         due.append(Expected(truth, _scaled(bound, variant), _title(variant)))
     return due
+
+
+def _expect_stated(variant: Variant, gradients: Function, fmt: Format, trial: Trial) -> list[Expected]:
+    """The gradients that a convention states, certified, with the bounds of its formula."""
+    dy, *inputs = trial.arguments
+    bounds = stated_bounds(gradients, dy, inputs, trial.settings, fmt)
+    return [
+        Expected(
+            certify(partial(_output, gradients, k), trial.arguments, fmt, trial.settings),
+            bound,
+            _title(variant),
+        )
+        for k, bound in enumerate(bounds)
+    ]
+
+
+def _output(function: Function, k: int, *arguments: Any, **settings: Any) -> Any:
+    return function(*arguments, **settings)[k]
 
 
 def _allow_subgradients(
