@@ -237,6 +237,13 @@ SPECS = (
                     (-t / p) * np.expand_dims(_shared(dy, reduction, t[..., 0].size), -1),
                 ),
             ),
+            Form(
+                "the share of the example over p, then times t",
+                "JAX (xlogy)",
+                vjp=lambda dy, y, p, t, *, reduction="mean": (
+                    -(np.expand_dims(_shared(dy, reduction, t[..., 0].size), -1) / p) * t,
+                ),
+            ),
         ),
         variants=CLIPPING,
         references=(f"{GOODFELLOW}, 6.2.2.3",),

@@ -18,13 +18,14 @@ class Deviation(NamedTuple):
     """A part of the reason or of the diagnosis in the report."""
     cause: str
     dtypes: tuple[str, ...] = ALL
+    rare: bool = False
+    """Whether only the cases of level ci meet it, and those of level smoke do not."""
 
 
 def rounds(aspect: str, *dtypes: str) -> Deviation:
     """In a 16-bit format, an operator that is made of several operations of the library.
 
-    The contract grants float32 inside and one rounding at the end. All of these are within the bound of
-    refnet's own code in an arithmetic that rounds every operation to the format.
+    The contract grants float32 inside and one rounding at the end.
     """
     cause = "every operation rounds to the format, and not the last one alone"
     return Deviation("rounds-in-between", aspect, "", cause, dtypes or HALF)
@@ -35,6 +36,14 @@ RULED_OUT = Deviation(
     "contract:special-values",
     "softmax-ce-zero-times-infinity",
     "the loss is the sum of t log_softmax(z), and 0 times minus infinity is NaN",
+)
+LOG1P = Deviation(
+    "log1p-of-xla",
+    "value",
+    "beyond what any rounding explains",
+    "jax.numpy.log1p is off by up to 128 ulp of float64 between -0.4142 and -0.35 on a CPU",
+    ("float64",),
+    rare=True,
 )
 CLAMPED = (
     "the logarithms and slopes are clamped, and rounding in between hides that this is a known convention"
@@ -94,7 +103,79 @@ DEVIATIONS: Mapping[tuple[str, str], tuple[Deviation, ...]] = {
     ("torch", "mlp"): (rounds("value"),),
     ("torch", "mlp_gradients"): (rounds("value"),),
     ("torch", "sgd_epoch"): (rounds("epoch"),),
-    ("jax", "softmax_cross_entropy"): (RULED_OUT,),
+    ("jax", "sigmoid"): (
+        rounds("value"),
+        rounds("vjp", "float16"),
+        rounds("law:reflection"),
+    ),
+    ("jax", "tanh"): (rounds("vjp"),),
+    ("jax", "softmax"): (
+        rounds("value"),
+        rounds("vjp"),
+        rounds("law:vjp-homogeneous", "float16"),
+        rounds("law:sums-to-one", "bfloat16"),
+    ),
+    ("jax", "log_softmax"): (
+        rounds("value"),
+        rounds("vjp"),
+    ),
+    ("jax", "logsumexp"): (
+        rounds("value"),
+        rounds("vjp"),
+    ),
+    ("jax", "linear"): (
+        rounds("value"),
+        rounds("vjp", "bfloat16"),
+    ),
+    ("jax", "binary_cross_entropy"): (
+        LOG1P,
+        rounds("value"),
+        rounds("vjp"),
+        rounds("law:gradient-reductions-agree"),
+        rounds("law:vjp-additive", "bfloat16"),
+    ),
+    ("jax", "binary_cross_entropy_with_logits"): (
+        rounds("value"),
+        rounds("vjp"),
+        rounds("law:gradient-reductions-agree"),
+        rounds("law:composition", "bfloat16"),
+        rounds("law:vjp-additive", "bfloat16"),
+    ),
+    ("jax", "categorical_cross_entropy"): (
+        rounds("value"),
+        rounds("vjp"),
+        rounds("law:vjp-additive", "float16"),
+    ),
+    ("jax", "softmax_cross_entropy"): (
+        RULED_OUT,
+        rounds("value"),
+        rounds("vjp"),
+        rounds("law:gradient-sums-to-zero"),
+        rounds("law:permutation-equivariant"),
+        rounds("law:gradient-reductions-agree", "float16"),
+        rounds("law:vjp-additive", "bfloat16"),
+    ),
+    ("jax", "softmax_cross_entropy_with_integer_labels"): (
+        rounds("value"),
+        rounds("vjp"),
+        rounds("law:shift-invariant"),
+        rounds("law:gradient-sums-to-zero"),
+        rounds("law:composition"),
+        rounds("law:gradient-reductions-agree", "float16"),
+        rounds("law:vjp-homogeneous", "float16"),
+        rounds("law:vjp-additive", "bfloat16"),
+    ),
+    ("jax", "mse"): (
+        rounds("value"),
+        rounds("vjp"),
+    ),
+    ("jax", "sgd_step"): (
+        rounds("step"),
+        rounds("vjp"),
+    ),
+    ("jax", "mlp"): (rounds("value"),),
+    ("jax", "mlp_gradients"): (rounds("value"),),
+    ("jax", "sgd_epoch"): (rounds("epoch"),),
 }
 """By library and operator, at level ci and seed 0. A row that is no longer needed fails the test."""
 
@@ -102,6 +183,7 @@ LACKING = {("torch", "categorical_cross_entropy")}
 """What a library does not have."""
 
 
-def of(library: str, op: str, dtype: str) -> tuple[Deviation, ...]:
-    """The deviations of an operator in one dtype."""
-    return tuple(row for row in DEVIATIONS.get((library, op), ()) if dtype in row.dtypes)
+def of(library: str, op: str, dtype: str, level: str) -> tuple[Deviation, ...]:
+    """The deviations of an operator in one dtype, at level smoke or ci."""
+    rows = DEVIATIONS.get((library, op), ())
+    return tuple(row for row in rows if dtype in row.dtypes and not (row.rare and level == "smoke"))

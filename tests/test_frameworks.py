@@ -58,7 +58,7 @@ def deviating(report: Report) -> dict[str, str]:
 
 def assert_explained(library: str, op: str, dtype: str, report: Report) -> None:
     """What deviates is what the table explains, no more and no less, and all else is judged."""
-    found, explained = deviating(report), deviations.of(library, op, dtype)
+    found, explained = deviating(report), deviations.of(library, op, dtype, report.level)
     assert set(found) == {row.aspect for row in explained}, found
     assert all(row.says in found[row.aspect] for row in explained), found
     not_run = {o.aspect for o in report.outcomes if o.verdict is Verdict.NOT_RUN}
