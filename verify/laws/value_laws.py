@@ -225,8 +225,10 @@ def _odd(subject: Subject, example: Example, fmt: Format) -> None:
 
 
 def _zero_gradient(subject: Subject, example: Example, fmt: Format) -> None:
-    """Without a gradient a step changes nothing, bit for bit; -0.0 is 0.0. What is subnormal may be flushed to
-    0, as XLA does."""
+    """Without a gradient a step changes nothing, bit for bit; -0.0 is 0.0.
+
+    What is subnormal may be flushed to 0, as XLA does.
+    """
     param, grad = example.inputs
     still = example.with_inputs(param, np.zeros_like(grad))
     read = carried(param, granted_model(fmt, statistical=False))
