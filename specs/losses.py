@@ -157,11 +157,25 @@ def _less_log_2(x: Any) -> Any:
     return x - log(_in_arithmetic_of(x, 2.0))
 
 
+SMALLEST_VARIANCE = float(np.float32(1e-12)).as_integer_ratio()
+"""PyTorch's constant is a number of float32 in every format; a ratio, which is exact in all arithmetic."""
+
+
+def _binary_with_clamped_variance(dy: Any, p: Any, t: Any, *, reduction: str = "mean") -> tuple[Any]:
+    """dy (p - t) / max(p (1 - p), 1e-12), which is not the derivative of the clamped logarithms."""
+    numerator, denominator = SMALLEST_VARIANCE
+    variance = (1 - p) * p
+    smallest = (numerator + 0 * p) / denominator
+    slopes = dy * (p - t) / where(is_positive(variance - smallest), variance, smallest)
+    return (slopes / p.size if reduction == "mean" else slopes,)
+
+
 CLAMPED_LOGARITHM = Variant(
     "logarithm-clamped-at-minus-100",
-    "no logarithm is below -100, so a confident wrong answer costs 100",
+    "no logarithm is below -100, so a confident wrong answer costs 100; no slope divides by less than 1e-12",
     "PyTorch",
     definition=_binary_with_clamped_logarithms,
+    gradients=_binary_with_clamped_variance,
 )
 CLIPPING = (
     Variant(
@@ -287,6 +301,13 @@ SPECS = (
                 "hand-written backwards",
                 vjp=lambda dy, y, p, t, *, reduction="mean": (
                     (-t / p) * np.expand_dims(_shared(dy, reduction, t[..., 0].size), -1),
+                ),
+            ),
+            Form(
+                "the share of the example over p, then times t",
+                "JAX (xlogy)",
+                vjp=lambda dy, y, p, t, *, reduction="mean": (
+                    -(np.expand_dims(_shared(dy, reduction, t[..., 0].size), -1) / p) * t,
                 ),
             ),
         ),

@@ -179,7 +179,9 @@ class Variant:
     The variant computes `definition(*prepare(*inputs)) / divisor(*inputs, **settings)`, where `prepare` is
     exact in the format of its inputs (a clipping, for example), and the definition is that of the spec unless
     it has its own. Where that rounds otherwise than the reference, `forms` say how it is computed: its
-    tolerance covers them. Its value is NaN where `nan_where(*inputs, **settings)` says so.
+    tolerance covers them. Its value is NaN where `nan_where(*inputs, **settings)` says so. Its gradients are
+    the derivatives of that, or `gradients(dy, *inputs, **settings)` where a library has others: exact numbers
+    and floats go through it alike.
     """
 
     name: str
@@ -189,6 +191,7 @@ class Variant:
     definition: Callable[..., Any] | None = None
     divisor: Callable[..., Any] | None = None
     nan_where: Callable[..., bool] | None = None
+    gradients: Callable[..., tuple[Any, ...]] | None = None
     forms: tuple[Form, ...] = ()
 
 

@@ -558,6 +558,51 @@ def test_a_variant_that_is_computed_otherwise_has_its_own_bound(value: Any, vjp:
     assert outcome(report, op, "value", "float32").variant.startswith(f"{variant}: ")
 
 
+def clamped(p: Any, t: Any, *, reduction: str = "mean") -> Any:
+    """As PyTorch: no logarithm is below -100, and a NaN among the probabilities is refused."""
+    if np.isnan(p).any():
+        raise RuntimeError("not a probability")
+    with np.errstate(divide="ignore"):
+        logs = [np.maximum(log, -100) for log in (np.log(p), np.log1p(-p))]
+    losses = -(t * logs[0] + (1 - t) * logs[1])
+    return losses if reduction == "none" else getattr(losses, reduction)()
+
+
+def clamped_vjp(
+    dy: Any, p: Any, t: Any, *, reduction: str = "mean", smallest: float = float(np.float32(1e-12))
+) -> Any:
+    """As PyTorch: (p - t) / (p (1 - p)) with a smallest denominator, and not the derivative of `clamped`."""
+    slopes = dy * (p - t) / np.maximum((1 - p) * p, p.dtype.type(smallest))
+    return slopes / p.dtype.type(p.size) if reduction == "mean" else slopes
+
+
+def derivative_of_clamped(dy: Any, p: Any, t: Any, *, reduction: str = "mean") -> Any:
+    least = np.exp(np.longdouble(-100))
+    inside = [np.where(x < least, 0, 1 / np.maximum(x, np.finfo(x.dtype).tiny)) for x in (p, 1 - p)]
+    slopes = dy * ((1 - t) * inside[1] - t * inside[0])
+    return (slopes / p.size if reduction == "mean" else slopes).astype(p.dtype)
+
+
+def test_a_variant_that_refuses_an_input_is_named_and_fails_there_alone() -> None:
+    report = quick("binary_cross_entropy", clamped)
+    value = outcome(report, "binary_cross_entropy", "value")
+    assert (value.verdict, value.variant.partition(":")[0]) == (PASS, "logarithm-clamped-at-minus-100")
+    special = outcome(report, "binary_cross_entropy", "contract:special-values")
+    assert (special.verdict, special.failing_cases) == (FAIL, 1)
+    assert "not a probability" in special.reason
+
+
+@pytest.mark.parametrize("vjp", [clamped_vjp, derivative_of_clamped])
+def test_the_gradients_of_a_variant_are_its_own_or_the_derivatives_of_its_value(vjp: Any) -> None:
+    found = outcome(quick("binary_cross_entropy", clamped, vjp), "binary_cross_entropy", "vjp")
+    assert (found.verdict, found.variant.partition(":")[0]) == (PASS, "logarithm-clamped-at-minus-100")
+
+
+def test_gradients_with_another_constant_than_the_variant_has_fail() -> None:
+    report = quick("binary_cross_entropy", clamped, partial(clamped_vjp, smallest=1e-12 * (1 + 1e-6)))
+    assert outcome(report, "binary_cross_entropy", "vjp").verdict is FAIL
+
+
 @pytest.mark.parametrize(
     ("op", "value", "vjp", "aspect"),
     [

@@ -96,7 +96,7 @@ def test_its_links_to_sections_lead_to_one() -> None:
 def test_the_extras_and_names_that_it_mentions_exist() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = set(re.findall(r"'\.\[(\w+)\]'", README))
-    assert extras == {"peers", "plot", "sklearn", "test"} <= set(project["optional-dependencies"])
+    assert extras == {"peers", "plot", "sklearn", "test", "torch"} <= set(project["optional-dependencies"])
     for name in re.findall(r"refnet\.datasets\.(\w+)\(", README):
         assert callable(getattr(refnet.datasets, name))
 

@@ -55,7 +55,9 @@ THIRD_PARTIES = {
     "typer": ("verify/cli.py",),
     "sympy": ("specs/maths.py", "verify/arithmetic/*.py"),
     "flint": ("specs/maths.py", "verify/arithmetic/*.py"),
-    "sklearn": ("verify/conformance/adapters/*.py",),
+    "sklearn": ("verify/conformance/adapters/sklearn.py",),
+    "torch": ("verify/conformance/adapters/torch.py",),
+    "jax": ("verify/conformance/adapters/jax.py",),
     "matplotlib": ("verify/reports/*.py",),
 }
 """The libraries beside NumPy, and the files that may know of them."""
@@ -163,6 +165,7 @@ RULES = (
             ("verify/x.py", "from tests import test_structure"),
             ("verify/reports/x.py", "import pandas"),
             ("verify/conformance/x.py", "from sklearn import datasets"),
+            ("verify/conformance/adapters/sklearn.py", "import torch"),
         ),
     ),
     Rule(
@@ -229,7 +232,8 @@ def test_third_parties_are_declared() -> None:
     """What verify imports is what an installation brings, or an extra that a message names."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    declared = " ".join([*project["dependencies"], *extras["sklearn"], *extras["plot"]])
+    of_extras = [line for extra in OPTIONAL.values() for line in extras[extra]]
+    declared = " ".join([*project["dependencies"], *of_extras])
     distributions = {"flint": "python-flint", "sklearn": "scikit-learn", "ml_dtypes": "ml-dtypes"}
     for name in THIRD_PARTIES:
         assert distributions.get(name, name) in declared
@@ -418,7 +422,7 @@ def test_every_package_carries_its_types(package: str) -> None:
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "flint": "python-flint", "ml_dtypes": "ml-dtypes"}
 """The distributions whose names are not those of what is imported from them."""
 
-OPTIONAL = {"sklearn": "sklearn", "matplotlib": "plot"}
+OPTIONAL = {"sklearn": "sklearn", "torch": "torch", "jax": "jax", "matplotlib": "plot"}
 """The libraries that come with an extra, and its name; all others come with the package."""
 
 

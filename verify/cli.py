@@ -186,7 +186,8 @@ def check(
         str,
         typer.Argument(
             metavar="TARGET",
-            help="The path of a Python file, the dotted name of a module, or a shipped adapter: sklearn.",
+            help="The path of a Python file, the dotted name of a module, or a shipped adapter: sklearn, "
+            "torch or jax.",
         ),
     ],
     op: OpOption = None,

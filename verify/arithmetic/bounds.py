@@ -665,6 +665,23 @@ def vjp_bounds(
     return tuple(ErrorBound(d.error, s.error) for d, s in zip(*both, strict=True))
 
 
+def stated_bounds(
+    gradients: Callable[..., tuple[Any, ...]],
+    dy: npt.NDArray[Any],
+    inputs: Sequence[npt.NDArray[Any]],
+    settings: Mapping[str, Any],
+    fmt: Format,
+) -> tuple[ErrorBound, ...]:
+    """The bounds of gradients that a convention states: those of its own formula."""
+    both = []
+    for statistical in (False, True):
+        model = granted_model(fmt, statistical=statistical)
+        with np.errstate(all="ignore"):
+            found = gradients(carried(dy, model), *in_model(inputs, model), **settings)
+        both.append([stored(g, fmt) for g in found])
+    return tuple(ErrorBound(d.error, s.error) for d, s in zip(*both, strict=True))
+
+
 def granted_model(fmt: Format, *, statistical: bool) -> RoundingModel:
     """The arithmetic that results in a format are granted.
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from refnet import OPS
 from specs import SPECS, Aspect, Spec, Variant
-from verify.arithmetic.bounds import ErrorBound, value_bounds, vjp_bounds
-from verify.arithmetic.certified import certify_each, certify_vjp, in_order
+from verify.arithmetic.bounds import ErrorBound, stated_bounds, value_bounds, vjp_bounds
+from verify.arithmetic.certified import certify, certify_each, certify_vjp, in_order
 from verify.arithmetic.formats import Format, Truth
 from verify.conformance.contract import ContractViolation, Values, flattened, invoke, settings_to_pass
 from verify.conformance.findings import Finding
@@ -139,7 +139,12 @@ def _judged(
 
 
 def _all_well(findings: Sequence[Finding], aspects: Set[str]) -> bool:
-    return not any(f.aspect in aspects and f.verdict in (Verdict.FAIL, Verdict.SUSPECT) for f in findings)
+    """Whether no result is off. What raises, or returns no array that could be measured, does so whatever the
+    convention is: torch refuses a NaN among probabilities, and clamps their logarithms all the same."""
+    return not any(
+        f.aspect in aspects and f.measure is not None and f.verdict in (Verdict.FAIL, Verdict.SUSPECT)
+        for f in findings
+    )
 
 
 # ------------------------------------------------------------------------------------------------ values
@@ -262,9 +267,12 @@ def _title(variant: Variant | None) -> str:
 
 
 def _of_gradients(variant: Variant | None) -> tuple[Variant | None, ...]:
-    """The conventions that a gradient may follow: that of the value; and where the value is only clipped,
-    that of the reference too, because the gradient outside may be 0 or be left alone."""
-    return (variant, None) if variant is not None and variant.divisor is None else (variant,)
+    """The conventions that a gradient may follow: that of the value, with the gradients that it states or its
+    derivatives; and where the value is only clipped, that of the reference too, because the gradient outside
+    may be 0 or be left alone."""
+    if variant is None or variant.divisor is not None:
+        return (variant,)
+    return (variant, None) if variant.gradients is None else (variant, replace(variant, gradients=None), None)
 
 
 def _judge_gradients(
@@ -293,6 +301,8 @@ def _gradient_trial(spec: Spec, case: int, example: Example) -> Trial:
 def _expect_gradients(spec: Spec, fmt: Format, variant: Variant | None, trial: Trial) -> list[Expected]:
     """The certified gradients, with the bounds of the loosest of the operator's forms."""
     dy, *given = trial.arguments
+    if variant is not None and variant.gradients is not None:
+        return _expect_stated(variant, variant.gradients, fmt, trial)
     inputs, definition = _in_convention(spec, variant, tuple(given))
     batch = batch_axes(spec, inputs, trial.settings)
     truths = certify_vjp(definition, inputs, spec.differentiable, dy, fmt, trial.settings, batch=batch)
@@ -303,6 +313,24 @@ def _expect_gradients(spec: Spec, fmt: Format, variant: Variant | None, trial: T
         truth = Truth(np.where(inside, truth.nearest, 0), np.where(inside, truth.fraction, 0.0))
         due.append(Expected(truth, _scaled(bound, variant, inputs, trial.settings), _title(variant)))
     return due
+
+
+def _expect_stated(variant: Variant, gradients: Function, fmt: Format, trial: Trial) -> list[Expected]:
+    """The gradients that a convention states, certified, with the bounds of its formula."""
+    dy, *inputs = trial.arguments
+    bounds = stated_bounds(gradients, dy, inputs, trial.settings, fmt)
+    return [
+        Expected(
+            certify(partial(_output, gradients, k), trial.arguments, fmt, trial.settings),
+            bound,
+            _title(variant),
+        )
+        for k, bound in enumerate(bounds)
+    ]
+
+
+def _output(function: Function, k: int, *arguments: Any, **settings: Any) -> Any:
+    return function(*arguments, **settings)[k]
 
 
 def _allow_subgradients(

@@ -15,6 +15,10 @@ class Adapter:
 
 
 ADAPTERS: Mapping[str, Adapter] = MappingProxyType(
-    {"sklearn": Adapter("verify.conformance.adapters.sklearn", "scikit-learn", "sklearn")}
+    {
+        "sklearn": Adapter("verify.conformance.adapters.sklearn", "scikit-learn", "sklearn"),
+        "torch": Adapter("verify.conformance.adapters.torch", "torch", "torch"),
+        "jax": Adapter("verify.conformance.adapters.jax", "jax", "jax"),
+    }
 )
 """By the name that the command takes."""

@@ -1,0 +1,139 @@
+"""PyTorch and JAX, judged: all operators pass in float64, under all settings, but for what is explained."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import pytest
+
+from refnet import OPS
+from specs import SPECS
+from tests import deviations
+from tests.deviations import LACKING
+from verify.conformance import TargetError, check
+from verify.conformance.adapters import ADAPTERS
+from verify.conformance.network import NETWORK_FUNCTIONS
+from verify.conformance.plan import LEVELS
+from verify.reports import Report, Verdict
+
+LIBRARIES = ("torch", "jax")
+FUNCTIONS = (*SPECS, *NETWORK_FUNCTIONS)
+STOPPED: Mapping[str, Callable[[Any], Any]] = {
+    "torch": lambda x: x.detach(),
+    "jax": lambda x: import_module("jax").lax.stop_gradient(x),
+}
+"""A value through which no gradient flows."""
+
+
+@pytest.fixture
+def adapter(library: str) -> Any:
+    """The adapter, or a skip that says what to install."""
+    reason = f"{library} is not there: pip install '.[{ADAPTERS[library].extra}]'"
+    pytest.importorskip(library, reason=reason)
+    return import_module(ADAPTERS[library].module)
+
+
+def checked(library: str, op: str) -> Report:
+    """A check in float64, with at least one case for each combination of the settings."""
+    settings = SPECS[op].settings if op in SPECS else ()
+    combinations = math.prod(len(setting.values) for setting in settings)
+    level = "smoke" if combinations <= LEVELS["smoke"] else "ci"
+    return check(library, ops=[op], dtypes=["float64"], level=level)
+
+
+def deviating(report: Report) -> dict[str, str]:
+    """What the report says of each aspect that is not judged right."""
+    return {
+        o.aspect: " ".join([o.reason, *(found.mistake for found in o.diagnosis)])
+        for o in report.outcomes
+        if o.verdict not in (Verdict.PASS, Verdict.NOT_RUN)
+    }
+
+
+def assert_explained(library: str, op: str, dtype: str, report: Report) -> None:
+    """What deviates is what the table explains, no more and no less, and all else is judged."""
+    found, explained = deviating(report), deviations.of(library, op, dtype, report.level)
+    assert set(found) == {row.aspect for row in explained}, found
+    assert all(row.says in found[row.aspect] for row in explained), found
+    not_run = {o.aspect for o in report.outcomes if o.verdict is Verdict.NOT_RUN}
+    assert not_run <= {"law:all"}, "all that it has is judged, under all settings"
+
+
+@pytest.mark.parametrize("op", FUNCTIONS)
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_library_passes_but_for_the_deviations_that_are_explained(
+    library: str, op: str, adapter: Any
+) -> None:
+    if (library, op) in LACKING:
+        assert not hasattr(adapter, op)
+    else:
+        assert_explained(library, op, "float64", checked(library, op))
+
+
+@pytest.mark.skipif(os.environ.get("REFNET_LEVEL") != "deep", reason="takes minutes: REFNET_LEVEL=deep")
+@pytest.mark.parametrize("dtype", deviations.ALL)
+@pytest.mark.parametrize("op", FUNCTIONS)
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_so_it_does_in_every_dtype_and_at_more_cases(library: str, op: str, dtype: str, adapter: Any) -> None:
+    if (library, op) not in LACKING:
+        report = check(library, ops=[op], dtypes=[dtype], level="ci")
+        assert_explained(library, op, dtype, report)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_its_conventions_are_named(library: str, adapter: Any) -> None:
+    named = {o.variant.partition(":")[0] for o in checked(library, "binary_cross_entropy").outcomes}
+    assert named - {""} == ({"logarithm-clamped-at-minus-100"} if library == "torch" else set())
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_mistake_in_it_would_be_seen(library: str, adapter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gradient that stops at the softmax, and a function that is off by a billionth."""
+    softmax, tanh = (adapter.FUNCTIONS[name] for name in ("softmax", "tanh"))
+    stopped = STOPPED[library]
+    mistaken: dict[str, Callable[..., Any]] = {
+        "softmax": lambda x, axis=-1: stopped(softmax(x, axis)) + (x - stopped(x)),
+        "tanh": lambda x: tanh(x) + 1e-9,
+    }
+    monkeypatch.setattr(adapter, "FUNCTIONS", {**adapter.FUNCTIONS, **mistaken})
+    assert "vjp" in deviating(checked(library, "softmax"))
+    assert "value" not in deviating(checked(library, "softmax"))
+    assert "value" in deviating(checked(library, "tanh"))
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_the_version_and_the_notes_are_in_the_report(library: str, adapter: Any) -> None:
+    report = checked(library, "identity")
+    assert report.version == report.environment[library] == adapter.__version__
+    assert report.notes == adapter.NOTES
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_without_the_library_the_error_says_what_to_install(
+    library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, ADAPTERS[library].module, raising=False)
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(TargetError, match=rf"needs {library}: pip install 'refnet\[{library}\]'"):
+        check(library)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_every_row_is_an_operator_of_the_contract(library: str, adapter: Any) -> None:
+    assert set(adapter.FUNCTIONS) <= set(OPS)
+    with pytest.raises(AttributeError, match="no_such_function"):
+        _ = adapter.no_such_function
+
+
+@pytest.mark.parametrize("library", ["jax"])
+def test_the_adapter_of_jax_leaves_64_bits_as_they_were(library: str, adapter: Any) -> None:
+    jax = import_module(library)
+    before = jax.config.jax_enable_x64
+    assert adapter.tanh(np.ones(3)).dtype == np.float64
+    assert jax.config.jax_enable_x64 == before
