@@ -270,7 +270,7 @@ def show(
     plot: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Draw an elementwise operator and its derivative, as png, svg or pdf."
+            metavar="FILE", help="Draw an elementwise operator and its derivative: png, svg or pdf."
         ),
     ] = None,
 ) -> None:

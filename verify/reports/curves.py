@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import islice, product
+from itertools import cycle, islice, product
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,10 @@ CURVES = 6
 """As many combinations of the settings as an eye tells apart."""
 
 
+STYLES = ("-", "--", ":")
+"""In turn, so that of curves in one place all are seen."""
+
+
 class NoCurve(ValueError):
     """The operator is not a function of one number."""
 
@@ -46,12 +50,12 @@ def write_curves(name: str, path: Path) -> None:
     figure.suptitle(f"{name}: {spec.summary}")
     left, right = (figure.add_subplot(1, 2, position) for position in (1, 2))
     x = np.linspace(-REACH, REACH, POINTS)
-    for settings in islice(_settings(spec), CURVES):
+    for settings, style in zip(islice(_settings(spec), CURVES), cycle(STYLES), strict=False):
         label = ", ".join(f"{setting} = {value}" for setting, value in settings.items())
-        (line,) = left.plot(x, OPS[name](x, **settings), label=label)
+        (line,) = left.plot(x, OPS[name](x, **settings), label=label, linestyle=style)
         for piece in _pieces(spec, x):
             slope = OPS[name].vjp(np.ones_like(piece), piece, **settings)[0]
-            right.plot(piece, slope, color=line.get_color())
+            right.plot(piece, slope, color=line.get_color(), linestyle=style)
     for axes, what in ((left, "y"), (right, "dy/dx")):
         axes.set_xlabel("x")
         axes.set_ylabel(what)
