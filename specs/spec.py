@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ Exact = npt.NDArray[np.object_]
 """An array of exact numbers: sympy expressions, arb balls, power series of balls, or fractions."""
 
 Floats = npt.NDArray[np.floating]
-SettingValue = str | int | float | bool
+SettingValue = str | int | float | bool | None | tuple[int, ...]
 
 BATCH = "..."
 """Stands for the batch axes in a signature."""
@@ -166,7 +167,9 @@ class Spec:
     `derived` says how long an axis is that follows from others and from the settings, as the output of a
     convolution does. `shapes` are sizes of the other axes at which an operator is checked, the smallest
     first; of elementwise operators, rows (c) and matrix products (n, k, m) the checks know their own.
-    `equations` are printed where the definition on symbols would fill a page.
+    `combinations` are the settings at which an operator is checked, the defaults first, where not every
+    value of one goes with every value of another, or too many do. `equations` are printed where the
+    definition on symbols would fill a page.
     """
 
     name: str
@@ -177,6 +180,7 @@ class Spec:
     outputs: tuple[str, ...] = ("y",)
     equations: tuple[str, ...] = ()
     settings: tuple[Setting, ...] = ()
+    combinations: tuple[Mapping[str, SettingValue], ...] = ()
     derived: Mapping[str, Size] = field(default_factory=dict)
     shapes: tuple[Mapping[str, int], ...] = ()
     kinks: tuple[Kink, ...] = ()
@@ -227,6 +231,13 @@ class Spec:
     def differentiable(self) -> tuple[int, ...]:
         """The positions of the inputs that have a gradient."""
         return tuple(i for i, item in enumerate(self.inputs) if item.differentiable)
+
+    @property
+    def all_settings(self) -> tuple[Mapping[str, SettingValue], ...]:
+        """The settings at which the operator is checked, the defaults first."""
+        names = [setting.name for setting in self.settings]
+        every = product(*(setting.values for setting in self.settings))
+        return self.combinations or tuple(dict(zip(names, values, strict=True)) for values in every)
 
     @property
     def defaults(self) -> dict[str, SettingValue]:

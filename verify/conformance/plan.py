@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 from zlib import crc32
 
@@ -107,9 +106,8 @@ def _table(spec: Spec) -> Sequence[Sizes]:
 
 def settings_of(spec: Spec, number: int) -> dict[str, Any]:
     """The settings of a case: all combinations in turn, the defaults first."""
-    combinations = list(product(*(setting.values for setting in spec.settings)))
-    names = [setting.name for setting in spec.settings]
-    return dict(zip(names, combinations[number % len(combinations)], strict=True))
+    combinations = spec.all_settings
+    return dict(combinations[number % len(combinations)])
 
 
 def draw(spec: Spec, fmt: Format, number: int, seed: int) -> Example:
