@@ -387,7 +387,9 @@ def test_every_specification_is_complete() -> None:
         assert all(set(settings) == set(spec.defaults) for settings in spec.combinations), spec.name
         assert dict(spec.all_settings[0]) == spec.defaults, spec.name
         for setting in spec.settings:
-            assert {settings[setting.name] for settings in spec.all_settings} == set(setting.values), spec.name
+            assert {settings[setting.name] for settings in spec.all_settings} == set(setting.values), (
+                spec.name
+            )
         assert spec.summary.endswith(".")
         assert spec.cases, spec.name
         assert len({case.why for case in spec.cases}) == len(spec.cases)

@@ -486,10 +486,10 @@ def _pad(a: Bounded, widths: Any, constant_values: float = 0.0) -> Bounded:
     return Bounded(value, np.pad(a.error, widths), a.model)
 
 
-def _zeros_like(a: Bounded) -> Bounded:
+def _zeros_like(a: Bounded, shape: tuple[int, ...] | None = None) -> Bounded:
     """Sums of nothing yet."""
-    nothing = np.zeros(a.shape)
-    return Bounded(nothing, nothing, a.model, OpenSum.empty(a.shape))
+    nothing = np.zeros(a.shape if shape is None else shape)
+    return Bounded(nothing, nothing, a.model, OpenSum.empty(nothing.shape))
 
 
 _PREDICATES = {

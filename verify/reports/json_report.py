@@ -121,7 +121,7 @@ def _figure(value: float | None) -> float | str | None:
     return float(value) if math.isfinite(value) else str(float(value))
 
 
-def _setting(value: object) -> str | int | float | bool | None | list[int]:
+def _setting(value: object) -> str | int | float | bool | list[int] | None:
     if isinstance(value, tuple) and all(isinstance(item, int | np.integer) for item in value):
         return [int(item) for item in value]
     if isinstance(value, np.generic):
@@ -233,7 +233,7 @@ class _Node:
     def measured(self) -> float | None:
         return None if self.value is None else self.figure()
 
-    def setting(self) -> str | int | float | bool | None | tuple[int, ...]:
+    def setting(self) -> str | int | float | bool | tuple[int, ...] | None:
         if isinstance(self.value, list) and all(isinstance(item, int) for item in self.value):
             return tuple(self.value)
         if isinstance(self.value, str) and self.value in NOT_FINITE:
