@@ -15,7 +15,7 @@ from specs import (
     pooling,
     recurrent,
 )
-from specs.spec import Aspect, Case, Domain, Form, Input, Kink, Refusal, Setting, Spec, Variant
+from specs.spec import Aspect, Case, Domain, Form, Input, Kink, Refusal, Setting, Spec, Tie, Variant
 
 SPECS: Mapping[str, Spec] = MappingProxyType(
     {
@@ -47,5 +47,6 @@ __all__ = [
     "Refusal",
     "Setting",
     "Spec",
+    "Tie",
     "Variant",
 ]

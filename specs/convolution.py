@@ -124,21 +124,23 @@ def _transposed(axis: int, size: str, kernel: str) -> Size:
     )
 
 
-def _values(combinations: tuple[Mapping[str, SettingValue], ...]) -> tuple[Setting, ...]:
+def values_of(
+    combinations: tuple[Mapping[str, SettingValue], ...], required: tuple[str, ...] = ()
+) -> tuple[Setting, ...]:
     """The settings with the values that occur in their combinations."""
     return tuple(
-        Setting(name, tuple(dict.fromkeys(settings[name] for settings in combinations)))
+        Setting(name, tuple(dict.fromkeys(settings[name] for settings in combinations)), name in required)
         for name in combinations[0]
     )
 
 
-def _settings(
+def combined(
     names: tuple[str, ...], *rows: tuple[SettingValue, ...]
 ) -> tuple[Mapping[str, SettingValue], ...]:
     return tuple(dict(zip(names, row, strict=True)) for row in rows)
 
 
-CONVOLUTIONS = _settings(
+CONVOLUTIONS = combined(
     ("stride", "padding", "dilation", "groups"),
     (1, 0, 1, 1),
     (2, 1, 1, 1),
@@ -146,7 +148,7 @@ CONVOLUTIONS = _settings(
     ((1, 3), 2, 2, 1),
     ((2, 1), (1, 2), (1, 2), 2),
 )
-CONVOLUTIONS_1D = _settings(
+CONVOLUTIONS_1D = combined(
     ("stride", "padding", "dilation", "groups"),
     (1, 0, 1, 1),
     (2, 1, 1, 1),
@@ -154,7 +156,7 @@ CONVOLUTIONS_1D = _settings(
     (3, 2, 2, 1),
     (2, 3, 2, 2),
 )
-TRANSPOSED = _settings(
+TRANSPOSED = combined(
     ("stride", "padding", "output_padding"),
     (1, 0, 0),
     (2, 1, 1),
@@ -174,7 +176,7 @@ SPECS: tuple[Spec, ...] = (
         signature="(n,i,h,w),(o,i/groups,kh,kw),(o)->(n,o,oh,ow)",
         definition=_conv2d,
         inputs=(X, W, B),
-        settings=_values(CONVOLUTIONS),
+        settings=values_of(CONVOLUTIONS),
         combinations=CONVOLUTIONS,
         derived={"i/groups": _of_group, "oh": _convolved(0, "h", "kh"), "ow": _convolved(1, "w", "kw")},
         shapes=(
@@ -256,7 +258,7 @@ SPECS: tuple[Spec, ...] = (
         signature="(n,i,l),(o,i/groups,k),(o)->(n,o,ol)",
         definition=_conv1d,
         inputs=(X, W, B),
-        settings=_values(CONVOLUTIONS_1D),
+        settings=values_of(CONVOLUTIONS_1D),
         combinations=CONVOLUTIONS_1D,
         derived={"i/groups": _of_group, "ol": _convolved(0, "l", "k")},
         shapes=(
@@ -302,7 +304,7 @@ SPECS: tuple[Spec, ...] = (
         signature="(n,i,h,w),(i,o,kh,kw),(o)->(n,o,oh,ow)",
         definition=_conv_transpose2d,
         inputs=(X, W, B),
-        settings=_values(TRANSPOSED),
+        settings=values_of(TRANSPOSED),
         combinations=TRANSPOSED,
         derived={"oh": _transposed(0, "h", "kh"), "ow": _transposed(1, "w", "kw")},
         shapes=(

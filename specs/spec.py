@@ -106,6 +106,20 @@ class Kink:
 
 
 @dataclass(frozen=True, slots=True)
+class Tie:
+    """Where several elements of the first input give an output its value: each may have any part of the
+    gradient, as long as the parts add up.
+
+    `taken(*inputs, **settings)` says of each output, along the first axes of its result, which elements of
+    the first input those are, along the others. `convention` is what the reference does.
+    """
+
+    where: str
+    convention: str
+    taken: Callable[..., npt.NDArray[np.bool_]]
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """A known answer, special values included; `expected` holds for every float format."""
 
@@ -184,6 +198,7 @@ class Spec:
     derived: Mapping[str, Size] = field(default_factory=dict)
     shapes: tuple[Mapping[str, int], ...] = ()
     kinks: tuple[Kink, ...] = ()
+    tie: Tie | None = None
     laws: tuple[str, ...] = ()
     cases: tuple[Case, ...] = ()
     refusals: tuple[Refusal, ...] = ()
