@@ -15,7 +15,7 @@ from specs import (
     pooling,
     recurrent,
 )
-from specs.spec import Aspect, Case, Domain, Form, Input, Kink, Refusal, Setting, Spec, Tie, Variant
+from specs.spec import Aspect, Case, Domain, Form, Input, Kink, Refusal, Setting, Sharing, Spec, Tie, Variant
 
 SPECS: Mapping[str, Spec] = MappingProxyType(
     {
@@ -46,6 +46,7 @@ __all__ = [
     "Kink",
     "Refusal",
     "Setting",
+    "Sharing",
     "Spec",
     "Tie",
     "Variant",

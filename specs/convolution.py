@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import inf, nan
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from specs.maths import where
-from specs.spec import Case, Input, Refusal, Setting, SettingValue, Size, Spec
+from specs.spec import Case, Floats, Form, Input, Refusal, Setting, SettingValue, Size, Spec
 
 DUMOULIN = "Dumoulin & Visin, A guide to convolution arithmetic for deep learning (2016), arXiv:1603.07285"
+LAVIN = "Lavin & Gray, Fast algorithms for convolutional neural networks (2016), arXiv:1509.09308"
 GOODFELLOW = "Goodfellow, Bengio & Courville, Deep Learning (2016)"
 
 X, W, B = Input("x", degree=2), Input("w", degree=2), Input("b")
@@ -73,7 +75,8 @@ def _conv1d(
 def _conv_transpose2d(
     x: Any, w: Any, b: Any, *, stride: Any = 1, padding: Any = 0, output_padding: Any = 0
 ) -> Any:
-    """x[n, j, a, c] w[j, o, u, v] is added to y[n, o, a stride + u - padding, ...], where that is in y."""
+    """y[n, o, r, t] = b[o] + the sum of x[n, j, a, c] w[j, o, u, v] over all a stride + u - padding = r, and
+    columns alike; where a stride has left a gap, nothing is summed."""
     (n, _, *sizes), (_, o, *kernel) = x.shape, w.shape
     rows, columns = (
         transposed_size(
@@ -83,12 +86,128 @@ def _conv_transpose2d(
     )
     y = np.empty((n, o, rows, columns), dtype=object)
     y[...] = b[:, None, None]
-    for a, c, u, v in np.ndindex(*sizes, *kernel):
-        row = a * of_axis(stride, 0) + u - of_axis(padding, 0)
-        column = c * of_axis(stride, 1) + v - of_axis(padding, 1)
-        if 0 <= row < rows and 0 <= column < columns:
-            y[:, :, row, column] = y[:, :, row, column] + x[:, :, a, c] @ w[:, :, u, v]
+    nothing, every_input = 0 * b, w.sum(axis=0)
+    for row, column, u, v in np.ndindex(rows, columns, *kernel):
+        a, below = divmod(row + of_axis(padding, 0) - u, of_axis(stride, 0))
+        c, beside = divmod(column + of_axis(padding, 1) - v, of_axis(stride, 1))
+        if not below and not beside and 0 <= a < sizes[0] and 0 <= c < sizes[1]:
+            terms = x[:, :, a, c] @ w[:, :, u, v]
+        else:  # zeros in the gaps may be multiplied by the kernel, or not
+            terms = where(np.bool_(False), every_input[:, u, v], nothing)
+        y[:, :, row, column] = y[:, :, row, column] + terms
     return y
+
+
+# -------------------------------------------------------------------------------------------------- Winograd
+
+
+class Minimal(NamedTuple):
+    """Winograd's minimal filtering: m x m outputs of a kernel of 3 x 3 from products of tiles of m + 2."""
+
+    image: Floats
+    kernel: Floats
+    output: Floats
+
+
+MINIMAL = {
+    2: Minimal(
+        np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]], float),
+        np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]]) / 2.0,
+        np.array([[1, 1, 1, 0], [0, 1, -1, -1]], float),
+    ),
+    4: Minimal(
+        np.array(
+            [
+                [4, 0, -5, 0, 1, 0],
+                [0, -4, -4, 1, 1, 0],
+                [0, 4, -4, -1, 1, 0],
+                [0, -2, -1, 2, 1, 0],
+                [0, 2, -1, -2, 1, 0],
+                [0, 4, 0, -5, 0, 1],
+            ],
+            float,
+        ),
+        np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24.0,
+        np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]], float),
+    ),
+}
+"""The transforms of both sides, by the length m of a tile of the output: Lavin & Gray, 4.1 and 4.3."""
+
+
+def _by_tiles(m: int, x: Any, w: Any, groups: int) -> Any:
+    """The correlation of x (n, i, h, w) with a kernel of 3 x 3, tile by tile."""
+    image, kernel, output = (a.astype(x.dtype) for a in MINIMAL[m])
+    (n, i, h, width), o, tile = x.shape, len(w), m + 2
+    tall, wide = -(-(h - 2) // m), -(-(width - 2) // m)
+    filled = np.pad(x, ((0, 0), (0, 0), (0, tall * m + 2 - h), (0, wide * m + 2 - width)))
+    tiles = sliding_window_view(filled, (tile, tile), axis=(2, 3))[:, :, ::m, ::m]
+    of_image = (image @ tiles @ image.T).transpose(4, 5, 1, 0, 2, 3)
+    of_kernel = (kernel @ w @ kernel.T).transpose(2, 3, 0, 1)
+    products = of_kernel.reshape(tile, tile, groups, o // groups, i // groups) @ of_image.reshape(
+        tile, tile, groups, i // groups, n * tall * wide
+    )
+    y = output @ products.transpose(2, 3, 4, 0, 1) @ output.T
+    y = y.reshape(o, n, tall, wide, m, m).transpose(1, 0, 2, 4, 3, 5)
+    return y.reshape(n, o, tall * m, wide * m)[:, :, : h - 2, : width - 2]
+
+
+def _is_minimal(w: Any, stride: Any, dilation: Any) -> bool:
+    """Whether a convolution is one for which libraries take it: 3 x 3, every place, no gaps."""
+    return w.shape[2:] == (3, 3) and {stride, dilation} <= {1, (1, 1)}
+
+
+def _minimal(m: int) -> Callable[..., Any]:
+    def value(
+        x: Any, w: Any, b: Any, *, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: Any = 1
+    ) -> Any:
+        margins = [(of_axis(padding, axis),) * 2 for axis in (0, 1)]
+        if _is_minimal(w, stride, dilation):
+            return _by_tiles(m, np.pad(x, ((0, 0), (0, 0), *margins)), w, groups) + b[:, None, None]
+        sizes = (
+            output_size(x.shape[2 + k], w.shape[2 + k], *(of_axis(s, k) for s in (stride, padding, dilation)))
+            for k in (0, 1)
+        )
+        return np.zeros_like(x, shape=(len(x), len(w), *sizes)) * nan
+
+    return value
+
+
+def _minimal_gradient(m: int) -> Callable[..., tuple[Any, ...]]:
+    """Of the image alone: a correlation with the kernel, flipped and transposed."""
+
+    def vjp(
+        dy: Any,
+        y: Any,
+        x: Any,
+        w: Any,
+        b: Any,
+        *,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: Any = 1,
+    ) -> tuple[Any, ...]:
+        margins = [(2 - of_axis(padding, axis),) * 2 for axis in (0, 1)]
+        others = np.zeros_like(w) * nan, np.zeros_like(b) * nan
+        if not _is_minimal(w, stride, dilation) or min(margins) < (0, 0):
+            return np.zeros_like(x) * nan, *others
+        o, own = w.shape[:2]
+        back = w.reshape(groups, o // groups, own, 3, 3).swapaxes(1, 2)
+        back = back.reshape(groups * own, o // groups, 3, 3)[:, :, ::-1, ::-1]
+        return _by_tiles(m, np.pad(dy, ((0, 0), (0, 0), *margins)), back, groups), *others
+
+    return vjp
+
+
+WINOGRAD = tuple(
+    Form(
+        f"Winograd's minimal filtering F({m} x {m}, 3 x 3)",
+        used_by,
+        value=_minimal(m),
+        vjp=_minimal_gradient(m),
+    )
+    for m, used_by in ((2, "cuDNN, oneDNN"), (4, "cuDNN, oneDNN, ARM Compute Library"))
+)
 
 
 # ----------------------------------------------------------------------------------------------------- sizes
@@ -185,8 +304,8 @@ SPECS: tuple[Spec, ...] = (
             {"n": 1, "i": 2, "h": 3, "w": 19, "o": 4, "kh": 2, "kw": 3},
             {"n": 3, "i": 2, "h": 5, "w": 4, "o": 4, "kh": 3, "kw": 3},
             {"n": 1, "i": 18, "h": 3, "w": 4, "o": 2, "kh": 1, "kw": 3},
-            {"n": 1, "i": 2, "h": 4, "w": 3, "o": 18, "kh": 2, "kw": 1},
-            {"n": 5, "i": 4, "h": 3, "w": 2, "o": 6, "kh": 1, "kw": 1},
+            {"n": 1, "i": 2, "h": 3, "w": 3, "o": 2, "kh": 3, "kw": 3},
+            {"n": 5, "i": 4, "h": 3, "w": 2, "o": 18, "kh": 1, "kw": 1},
         ),
         equations=(
             "y[n,o,a,c] = b[o] + sum x[n, j, a s + u d - p, c s + v d - p] w[o,j,u,v]",
@@ -250,7 +369,8 @@ SPECS: tuple[Spec, ...] = (
             Refusal("three strides", (IMAGE, KERNEL, [0.0]), "pair", {"stride": (1, 1, 1)}),
             Refusal("a negative padding", (IMAGE, KERNEL, [0.0]), "padding", {"padding": (0, -1)}),
         ),
-        references=(f"{GOODFELLOW}, 9.1 and 9.5", DUMOULIN),
+        forms=WINOGRAD,
+        references=(f"{GOODFELLOW}, 9.1 and 9.5", DUMOULIN, LAVIN),
     ),
     Spec(
         name="conv1d",

@@ -12,7 +12,7 @@ import numpy as np
 
 from specs.convolution import DUMOULIN, GOODFELLOW, combined, of_axis, values_of
 from specs.maths import maximum
-from specs.spec import Case, Form, Input, Refusal, Size, Spec, Tie
+from specs.spec import Case, Form, Input, Refusal, Sharing, Size, Spec, Tie
 
 X = (Input("x"),)
 
@@ -107,10 +107,11 @@ def _largest_of_image(x: Any) -> Any:
     return taken
 
 
-def _tie(largest: Any) -> Tie:
+def _tie(largest: Any, of: str) -> Tie:
     return Tie(
-        where="equal largest elements of a window",
-        convention="the first of them, row by row, has all of the gradient (PyTorch, JAX, TensorFlow)",
+        where=f"equal largest elements of {of}",
+        convention=Sharing.FIRST,
+        used_by="PyTorch, JAX and TensorFlow, row by row",
         taken=largest,
     )
 
@@ -152,6 +153,8 @@ SHAPES = (
     {"n": 1, "i": 2, "h": 4, "w": 19},
     {"n": 3, "i": 2, "h": 6, "w": 5},
     {"n": 1, "i": 18, "h": 3, "w": 4},
+    {"n": 2, "i": 1, "h": 5, "w": 6},
+    {"n": 1, "i": 1, "h": 7, "w": 3},
 )
 IMAGES = (
     {"n": 2, "i": 3, "h": 1, "w": 4},
@@ -174,6 +177,30 @@ REFUSALS = (
     Refusal("one image without its batch axis", (THREE[0][0],), "shape", {"size": 2}),
 )
 NO_IMAGE = Refusal("no pixels", (np.zeros((1, 2, 0, 3)),), "at least one")
+
+
+def _by_reciprocals(x: Any, *, count_include_pad: Any = True, **settings: Any) -> Any:
+    """Each sum times the rounded reciprocal of the number of its terms."""
+    windows = list(_windows(x, **settings))
+    pixels = []
+    for _, cells, padded in windows:
+        rows, columns = zip(*cells, strict=True)
+        count = padded if count_include_pad else len(cells)
+        pixels.append(x[:, :, rows, columns].sum(axis=-1) * (1.0 / count))
+    (last_row, last_column), _, _ = windows[-1]
+    return np.stack(pixels, axis=-1).reshape(*x.shape[:2], last_row + 1, last_column + 1)
+
+
+def _shares_by_reciprocals(
+    dy: Any, y: Any, x: Any, *, count_include_pad: Any = True, **settings: Any
+) -> tuple[Any, ...]:
+    parts: dict[tuple[int, int], list[Any]] = {at: [] for at in np.ndindex(x.shape[2:])}
+    for (a, c), cells, padded in _windows(x, **settings):
+        for at in cells:
+            parts[at].append(dy[:, :, a, c] * (1.0 / (padded if count_include_pad else len(cells))))
+    nothing = 0.0 * dy[:, :, 0, 0]
+    sums = [np.stack([nothing, *terms], axis=-1).sum(axis=-1) for terms in parts.values()]
+    return (np.stack(sums, axis=-1).reshape(*x.shape),)
 
 
 def _reciprocal(dy: Any, y: Any, x: Any) -> Any:
@@ -199,7 +226,7 @@ SPECS: tuple[Spec, ...] = (
             "  with ceil_mode all windows that reach the last row or column",
             "  and start in the image or before it",
         ),
-        tie=_tie(_largest),
+        tie=_tie(_largest, "a window"),
         cases=(
             Case("windows side by side", THREE, [[[[5.0]]]], {"size": 2}),
             Case("windows that overlap", THREE, [[[[5.0, 6.0], [8.0, 9.0]]]], {"size": 2, "stride": 1}),
@@ -291,6 +318,14 @@ SPECS: tuple[Spec, ...] = (
                 {"size": (1, 2)},
             ),
         ),
+        forms=(
+            Form(
+                "times the reciprocal of the count",
+                "XLA, hand-written kernels",
+                value=_by_reciprocals,
+                vjp=_shares_by_reciprocals,
+            ),
+        ),
         refusals=(
             *REFUSALS,
             Refusal("a number for a flag", THREE, "True", {"size": 2, "count_include_pad": 1}),
@@ -305,7 +340,7 @@ SPECS: tuple[Spec, ...] = (
         inputs=X,
         shapes=IMAGES,
         equations=("y[n,i] = max x[n,i,r,c] over all r, c",),
-        tie=_tie(_largest_of_image),
+        tie=_tie(_largest_of_image, "an image"),
         cases=(
             Case("all of them negative", NEGATIVE, [[-1.0]]),
             Case("NaN wins", ([[[[1.0, nan]], [[inf, -inf]]]],), [[nan, inf]]),
@@ -322,7 +357,7 @@ SPECS: tuple[Spec, ...] = (
         shapes=IMAGES,
         equations=("y[n,i] = sum x[n,i,r,c] / (h w) over all r, c",),
         cases=(
-            Case("a mean of four", NEGATIVE, [[-2.5]]),
+            Case("a mean of four", ([[[[1.0, 2.0], [3.0, 6.0]]]],), [[3.0]]),
             Case("NaN and infinity stay in their image", ([[[[1.0, nan]], [[inf, 1.0]]]],), [[nan, inf]]),
         ),
         refusals=(NO_IMAGE,),

@@ -105,17 +105,27 @@ class Kink:
     allowed: tuple[float, ...]
 
 
+class Sharing(Enum):
+    """How the gradient of equal elements is shared out."""
+
+    FIRST = "the first of equal elements has all of their gradient"
+    LAST = "the last of equal elements has all of their gradient"
+    EQUAL = "equal elements share their gradient equally"
+    OTHER = "equal elements have other parts of their gradient"
+
+
 @dataclass(frozen=True, slots=True)
 class Tie:
     """Where several elements of the first input give an output its value: each may have any part of the
     gradient, as long as the parts add up.
 
     `taken(*inputs, **settings)` says of each output, along the first axes of its result, which elements of
-    the first input those are, along the others. `convention` is what the reference does.
+    the first input those are, along the others. `convention` is what the reference and those in `used_by` do.
     """
 
     where: str
-    convention: str
+    convention: Sharing
+    used_by: str
     taken: Callable[..., npt.NDArray[np.bool_]]
 
 

@@ -51,6 +51,10 @@ SLACK = 1.0 + 2.0**-30
 """What a comparison grants beyond a bound: bounds are computed in float64 themselves, by some thousand
 operations at most."""
 
+SHORT = 48
+"""Bits within which a constant is taken for exact: of those that are rounded to the 53 of float64, one in 32
+ends in so many zeros."""
+
 SQUARES_UNDERFLOW = 2.0**-900
 """Below, a sum of squares may have lost terms that count: terms of 1e-200 have squares of 0."""
 
@@ -73,9 +77,14 @@ class RoundingModel:
         return cls(fmt.unit_roundoff, underflow, statistical, fmt, underflow if flush_to_zero else 0.0)
 
     def constant_error(self, value: Floats) -> Floats:
-        """What a constant loses when it is stored: a learning rate of 0.1 is no number of any format."""
+        """What a constant loses when it is stored: a learning rate of 0.1 is no number of any format.
+
+        One that fills float64 to its last bits has been rounded already: 1 / 3, the square root of 2.
+        """
         with np.errstate(over="ignore", invalid="ignore"):
             kept = value.astype(self.fmt.dtype).astype(np.float64) == value
+            short = np.ldexp(np.frexp(value)[0], SHORT)
+            kept &= ~np.isfinite(value) | (short == np.rint(short))
         return np.where(kept, 0.0, self.unit_roundoff * np.abs(value))
 
 

@@ -59,7 +59,7 @@ def _every_tie(dy: Any, x: Any, **settings: Any) -> Any:
     y = refnet.max_pool2d(x, **settings)
     for place in np.ndindex(dy.shape[2:]):
         under = _under(x, place, settings)
-        at = (slice(None), slice(None), *place)
+        at: Any = (slice(None), slice(None), *place)
         dx = dx + np.where(under & (x == y[at][..., None, None]), dy[at][..., None, None], dx.dtype.type(0))
     return (dx,)
 
@@ -68,7 +68,8 @@ def _under(x: Any, place: tuple[int, ...], settings: Any) -> Any:
     """The elements under the window of one output."""
     shape = refnet.max_pool2d(x, **settings).shape
     alone = np.zeros(shape, x.dtype)
-    alone[(slice(None), slice(None), *place)] = 1
+    at: Any = (slice(None), slice(None), *place)
+    alone[at] = 1
     return refnet.avg_pool2d.vjp(alone, x, **settings)[0] != 0
 
 

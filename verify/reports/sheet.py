@@ -112,8 +112,8 @@ def _sections(spec: Spec, *, unicode: bool) -> Iterator[tuple[str, Sequence[Rend
             "ties",
             [
                 Text(
-                    f"Of {spec.tie.where}: {spec.tie.convention}. Every other way to share it out is "
-                    "accepted, and named."
+                    f"Of {spec.tie.where}: {spec.tie.convention.value} (also in {spec.tie.used_by}). "
+                    "Every other way to share it out is accepted, and named."
                 )
             ],
         )
