@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ Exact = npt.NDArray[np.object_]
 """An array of exact numbers: sympy expressions, arb balls, power series of balls, or fractions."""
 
 Floats = npt.NDArray[np.floating]
-SettingValue = str | int | float | bool | None
+SettingValue = str | int | float | bool | None | tuple[int, ...]
 Slope = float | str
 """A derivative: a number, or the name of the setting that it is."""
 
@@ -132,9 +133,33 @@ class Kink:
 
 def _number(slope: Slope, settings: Mapping[str, SettingValue]) -> float:
     value = settings[slope] if isinstance(slope, str) else slope
-    if value is None:
+    if value is None or isinstance(value, tuple):
         raise TypeError(f"the setting {slope} is no number, and so no derivative")
     return float(value)
+
+
+class Sharing(Enum):
+    """How the gradient of equal elements is shared out."""
+
+    FIRST = "the first of equal elements has all of their gradient"
+    LAST = "the last of equal elements has all of their gradient"
+    EQUAL = "equal elements share their gradient equally"
+    OTHER = "equal elements have other parts of their gradient"
+
+
+@dataclass(frozen=True, slots=True)
+class Tie:
+    """Where several elements of the first input give an output its value: each may have any part of the
+    gradient, as long as the parts add up.
+
+    `taken(*inputs, **settings)` says of each output, along the first axes of its result, which elements of
+    the first input those are, along the others. `convention` is what the reference and those in `used_by` do.
+    """
+
+    where: str
+    convention: Sharing
+    used_by: str
+    taken: Callable[..., npt.NDArray[np.bool_]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +232,9 @@ class Spec:
     convolution does. `shapes` are sizes of the other axes at which an operator is checked, the smallest
     first; of elementwise operators, rows (c) and matrix products (n, k, m) the checks know their own. `seams`
     are the real numbers around which examples are drawn beside the usual ones: where pieces meet, a gradient
-    is 0, a tail begins. `equations` are printed where the definition on symbols would fill a page.
+    is 0, a tail begins. `combinations` are the settings at which an operator is checked, the defaults first,
+    where not every value of one goes with every value of another, or too many do. `equations` are printed
+    where the definition on symbols would fill a page.
     """
 
     name: str
@@ -218,10 +245,12 @@ class Spec:
     outputs: tuple[str, ...] = ("y",)
     equations: tuple[str, ...] = ()
     settings: tuple[Setting, ...] = ()
+    combinations: tuple[Mapping[str, SettingValue], ...] = ()
     derived: Mapping[str, Size] = field(default_factory=dict)
     shapes: tuple[Mapping[str, int], ...] = ()
     kinks: tuple[Kink, ...] = ()
     seams: tuple[float, ...] = ()
+    tie: Tie | None = None
     laws: tuple[str, ...] = ()
     cases: tuple[Case, ...] = ()
     refusals: tuple[Refusal, ...] = ()
@@ -271,6 +300,13 @@ class Spec:
     def differentiable(self) -> tuple[int, ...]:
         """The positions of the inputs that have a gradient."""
         return tuple(i for i, item in enumerate(self.inputs) if item.differentiable)
+
+    @property
+    def all_settings(self) -> tuple[Mapping[str, SettingValue], ...]:
+        """The settings at which the operator is checked, the defaults first."""
+        names = [setting.name for setting in self.settings]
+        every = product(*(setting.values for setting in self.settings))
+        return self.combinations or tuple(dict(zip(names, values, strict=True)) for values in every)
 
     @property
     def defaults(self) -> dict[str, SettingValue]:

@@ -16,7 +16,9 @@ A sum of n terms t with value s, added in any order, has two bounds:
   one that adds thousands of sorted terms, whose partial sums are the largest of all orders, may exceed it.
 
 Products that are summed (a matrix product) add one rounding for each term. A term added to a finished sum
-is one more term of the same sum, because an implementation may start from it, as it does from a bias.
+is one more term of the same sum, because an implementation may start from it, as it does from a bias; and two
+sums that are added are one, as where the patches of a convolution overlap. A term that is exactly 0 is none:
+adding it rounds nothing, and padding consists of such terms.
 """
 
 from __future__ import annotations
@@ -96,9 +98,10 @@ class RoundingModel:
 
 @dataclass(frozen=True, slots=True)
 class OpenSum:
-    """What is known of the terms of a finished sum, so that one more term can join it."""
+    """What is known of the terms of finished sums, an array of them, so that more terms can join each."""
 
-    count: int
+    count: Floats
+    """How many terms are not 0."""
     magnitude: Floats
     """sum|t|, with the errors of the terms."""
     squares: Floats
@@ -108,9 +111,31 @@ class OpenSum:
     """sum(t^2) over the terms that are rounded products."""
     product_magnitude: Floats
 
+    @classmethod
+    def empty(cls, shape: tuple[int, ...]) -> OpenSum:
+        """Sums of nothing yet."""
+        nothing = np.zeros(shape)
+        return cls(nothing, nothing, nothing, nothing, nothing, nothing)
+
+    @property
+    def arrays(self) -> tuple[Floats, ...]:
+        return (
+            self.count,
+            self.magnitude,
+            self.squares,
+            self.inherited,
+            self.products,
+            self.product_magnitude,
+        )
+
+    def each(self, move: Callable[[Floats], Any]) -> OpenSum:
+        """The same sums in another place."""
+        return OpenSum(*map(move, self.arrays))
+
     def joined(self, value: Floats, error: Floats) -> OpenSum:
+        """With one more term each."""
         return OpenSum(
-            self.count + 1,
+            self.count + _is_term(value, error),
             self.magnitude + np.abs(value) + error,
             self.squares + value * value,
             self.inherited + error,
@@ -118,21 +143,30 @@ class OpenSum:
             self.product_magnitude,
         )
 
+    def merged(self, other: OpenSum) -> OpenSum:
+        """With all the terms of other sums."""
+        return OpenSum(*(mine + theirs for mine, theirs in zip(self.arrays, other.arrays, strict=True)))
+
     def error(self, total: Floats, model: RoundingModel) -> Floats:
         u, n = model.unit_roundoff, self.count
         once = u / (1.0 - n * u)
         # u times n, not n times the magnitude, which overflows for 64 terms as large as the format allows
-        rounding = once * max(n - 2, 0) * self.magnitude + once * self.product_magnitude
-        rounding = rounding + (once * np.abs(total) if n > 1 else 0.0)
+        rounding = once * np.maximum(n - 2, 0) * self.magnitude + once * self.product_magnitude
+        rounding = rounding + np.where(n > 1, once * np.abs(total), 0.0)
         if model.statistical:
-            mean = total / max(n, 1)
-            variance = np.maximum(self.squares / max(n, 1) - mean * mean, 0.0)
-            spread = np.sqrt(mean * mean * n**3 / 3 + variance * n**2 / 2) if n > 2 else 0.0
+            mean = total / np.maximum(n, 1)
+            variance = np.maximum(self.squares / np.maximum(n, 1) - mean * mean, 0.0)
+            spread = np.where(n > 2, np.sqrt(mean * mean * n**3 / 3 + variance * n**2 / 2), 0.0)
             likely = LAMBDA * u * (spread + np.sqrt(self.products)) + u * np.abs(total)
             told = self.squares > SQUARES_UNDERFLOW  # they may also overflow: then `likely` is not a number
             rounding = np.where(told, np.fmin(rounding, likely), rounding)
         flushed = np.where(self.magnitude > 0.0, n * model.flushed_below, 0.0)
         return np.asarray(self.inherited + rounding + flushed)
+
+
+def _is_term(value: Floats, error: Floats) -> Floats:
+    """1 for a term of a sum, 0 for an exact 0."""
+    return np.where((value == 0.0) & (error == 0.0), 0.0, 1.0)
 
 
 class Bounded(NDArrayOperatorsMixin):
@@ -183,8 +217,9 @@ class Bounded(NDArrayOperatorsMixin):
         return self
 
     def _each(self, move: Callable[[Floats], Any]) -> Bounded:
-        """The same rearrangement of values and errors."""
-        return Bounded(move(self.value), move(self.error), self.model)
+        """The same rearrangement of values and errors; a sum stays open to more terms wherever it is."""
+        terms = None if self.terms is None else self.terms.each(move)
+        return Bounded(move(self.value), move(self.error), self.model, terms)
 
     # the methods of an array that the reference uses --------------------------------------------------
 
@@ -216,9 +251,13 @@ class Bounded(NDArrayOperatorsMixin):
 
     def __setitem__(self, index: Any, item: Any) -> None:
         lifted = self._lift(item)
-        self.value, self.error = self.value.copy(), self.error.copy()
+        terms = None
+        if self.terms is not None and lifted.terms is not None:
+            terms = self.terms.each(np.array)
+            for array, part in zip(terms.arrays, lifted.terms.arrays, strict=True):
+                array[index] = part
+        self.value, self.error, self.terms = self.value.copy(), self.error.copy(), terms
         self.value[index], self.error[index] = lifted.value, lifted.error
-        self.terms = None
 
     def astype(self, dtype: npt.DTypeLike) -> Bounded:
         """The same: values are float64 whatever the format, and what the format loses is in the errors."""
@@ -295,6 +334,9 @@ def _rounded(value: Floats, error: Floats, model: RoundingModel, *, ulp: float =
 
 def _add(a: Bounded, b: Bounded) -> Bounded:
     value = a.value + b.value
+    if a.terms is not None and b.terms is not None and a.shape == b.shape:
+        terms = a.terms.merged(b.terms)
+        return Bounded(value, terms.error(value, a.model), a.model, terms)
     for total, term in ((a, b), (b, a)):
         if total.terms is not None and total.shape == value.shape:
             terms = total.terms.joined(term.value, term.error)
@@ -493,7 +535,7 @@ def _matmul(a: Bounded, b: Bounded) -> Bounded:
     (av, ae), (bv, be) = (np.abs(a.value), a.error), (np.abs(b.value), b.error)
     value = a.value @ b.value
     inherited = av @ be + ae @ bv + ae @ be
-    count = a.shape[-1]
+    count = _is_term(av, ae) @ _is_term(bv, be)
     squares = (av * av) @ (bv * bv)
     magnitude = av @ bv + inherited
     terms = OpenSum(count, magnitude, squares, inherited + count * a.model.underflow, squares, magnitude)
@@ -506,9 +548,13 @@ def _sum(a: Bounded, axis: Any = 0, keepdims: bool = False) -> Bounded:
 
     value = total(a.value)
     nothing = np.zeros_like(value)
-    count = a.size // max(value.size, 1)
     terms = OpenSum(
-        count, total(np.abs(a.value) + a.error), total(a.value * a.value), total(a.error), nothing, nothing
+        total(_is_term(a.value, a.error)),
+        total(np.abs(a.value) + a.error),
+        total(a.value * a.value),
+        total(a.error),
+        nothing,
+        nothing,
     )
     return Bounded(value, terms.error(value, a.model), a.model, terms)
 
@@ -553,10 +599,19 @@ def _joined(join: Callable[..., Any]) -> Callable[..., Bounded]:
 
 
 def _rearrangement(function: Callable[..., Any]) -> Callable[..., Bounded]:
-    def rearrange(a: Bounded, *args: Any, **kwargs: Any) -> Bounded:
-        return Bounded(function(a.value, *args, **kwargs), function(a.error, *args, **kwargs), a.model)
+    return lambda a, *args, **kwargs: a._each(lambda array: function(array, *args, **kwargs))
 
-    return rearrange
+
+def _pad(a: Bounded, widths: Any, constant_values: float = 0.0) -> Bounded:
+    """With a constant that every format holds."""
+    value = np.pad(a.value, widths, constant_values=constant_values)
+    return Bounded(value, np.pad(a.error, widths), a.model)
+
+
+def _zeros_like(a: Bounded, shape: tuple[int, ...] | None = None) -> Bounded:
+    """Sums of nothing yet."""
+    nothing = np.zeros(a.shape if shape is None else shape)
+    return Bounded(nothing, nothing, a.model, OpenSum.empty(nothing.shape))
 
 
 _PREDICATES = {
@@ -598,6 +653,8 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "dot": _dot,
     "concatenate": _joined(np.concatenate),
     "stack": _joined(np.stack),
+    "pad": _pad,
+    "zeros_like": _zeros_like,
     **{
         function.__name__: _rearrangement(function)
         for function in (
@@ -605,7 +662,6 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
             np.expand_dims,
             np.flip,
             np.moveaxis,
-            np.pad,
             np.repeat,
             np.take,
             np.take_along_axis,

@@ -182,6 +182,8 @@ _RULES: Mapping[Any, Callable[..., Any]] = {
     sympy.logic.boolalg.BooleanFalse: lambda: False,
     sympy.And: lambda *conditions: all(conditions),
     sympy.Or: lambda *conditions: any(conditions),
+    sympy.Not: lambda condition: not condition,
+    sympy.ITE: lambda condition, one, other: one if condition else other,
     sympy.Eq: _compare(is_zero),
     sympy.Ne: _compare(lambda x: not is_zero(x)),
     sympy.Gt: _compare(is_positive),

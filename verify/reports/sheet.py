@@ -110,6 +110,16 @@ def _sections(spec: Spec, *, unicode: bool) -> Iterator[tuple[str, Sequence[Rend
                 for kink in spec.kinks
             ],
         )
+    if spec.tie is not None:
+        yield (
+            "ties",
+            [
+                Text(
+                    f"Of {spec.tie.where}: {spec.tie.convention.value} (also in {spec.tie.used_by}). "
+                    "Every other way to share it out is accepted, and named."
+                )
+            ],
+        )
     if spec.variants:
         rows = [(v.name, f"{v.summary} ({v.used_by})") for v in spec.variants]
         yield "variants: conventions other than the reference's, recognised by name", [_grid(rows)]
