@@ -56,16 +56,19 @@ class Aspect(Enum):
 class Input:
     """One positional argument.
 
-    `degree` is the highest power in which it enters an intermediate result: values beyond the root of the
-    format's largest number of that degree overflow in every honest computation. An index counts along the
-    axis `along`.
+    `degree` is the highest power in which it enters a result, or an intermediate one: values beyond the root
+    of the format's largest number of that degree overflow in every honest computation. `inner_degree` is that
+    of intermediate results alone, which have the range of float32 where the format is narrower. An index
+    counts along the axis `along`. Of an input that is `centred`, a mean is subtracted.
     """
 
     name: str
     domain: Domain = Domain.REAL
     differentiable: bool = True
     degree: int = 1
+    inner_degree: int = 1
     along: str = "c"
+    centred: bool = False
 
     @property
     def kind(self) -> str:
@@ -144,7 +147,8 @@ class Variant:
     """A legitimate convention other than the reference's: recognised by name, neither failed nor hidden.
 
     The variant computes `definition(*prepare(*inputs)) / divisor`, where `prepare` is exact in the format
-    of its inputs (a clipping, for example), and the definition is that of the spec unless it has its own.
+    of its inputs (a clipping, for example), and the definition is that of the spec unless it has its own. Its
+    `forms` say how it is computed, where its rounding may be larger than the reference's.
     """
 
     name: str
@@ -153,6 +157,7 @@ class Variant:
     prepare: Callable[..., tuple[Any, ...]] | None = None
     definition: Callable[..., Any] | None = None
     divisor: int = 1
+    forms: tuple[Form, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

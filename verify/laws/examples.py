@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from specs import SPECS, Domain, Input, Spec
 from verify.arithmetic.certified import in_order
-from verify.arithmetic.formats import FORMATS, Format
+from verify.arithmetic.formats import FLOAT32, FORMATS, Format
 
 Values = npt.NDArray[Any]
 
@@ -103,9 +103,10 @@ def reach(fmt: Format, item: Input) -> float:
     """A magnitude up to which no honest computation overflows: a power of two, which every format holds.
 
     Of degree d, one term is at most (2 r)^d: two inputs of opposite signs may be subtracted first. 64 of
-    them may be added: 64 (2 r)^d <= 2^8 r^d <= 2^emax, for d <= 2.
+    them may be added: 64 (2 r)^d <= 2^8 r^d <= 2^emax, for d <= 2. The half formats compute in float32.
     """
-    return float(2.0 ** ((fmt.emax - 8) // item.degree))
+    inner = max(fmt.emax, FLOAT32.emax)
+    return float(2.0 ** min((fmt.emax - 8) // item.degree, (inner - 8) // item.inner_degree))
 
 
 def _exponents(rng: np.random.Generator, shape: tuple[int, ...], low: float, high: float) -> Any:
@@ -124,6 +125,17 @@ def _saturating(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, i
     """Where an exponential leaves the format: beyond log(largest), on both sides."""
     edge = 1.5 * np.log(float(fmt.largest))
     return rng.uniform(-edge, edge, shape)
+
+
+def _offset(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, item: Input) -> Any:
+    """A large mean over a small spread, as far apart as half the digits of the format: the mean of squares
+    less the square of the mean has no digit left, and x - mean still has half of them.
+
+    The mean is an odd number, so that no accident of its bits helps; half of the arrays have it below 0.
+    """
+    bits = fmt.precision // 2
+    mean = rng.choice((-1.0, 1.0)) * (2.0**bits - 1.0)
+    return mean + rng.standard_normal(shape)
 
 
 def _dominated(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, item: Input) -> Any:
@@ -200,6 +212,10 @@ REAL_REGIMES: Mapping[str, Draw] = {
 REGIMES = tuple(REAL_REGIMES)
 """The regimes in the order of a plan: the first of them are the ones that a quick check must have."""
 
+CENTRED_INSTEAD = "saturating"
+"""The regime in which an input whose mean is subtracted has a large one over a small spread: no exponential
+saturates there."""
+
 
 def _without_sign(draw: Draw) -> Draw:
     return lambda rng, shape, fmt, item: np.abs(draw(rng, shape, fmt, item))
@@ -242,6 +258,8 @@ def make_example(
             continue
         key = (item.domain, item.differentiable)
         draw = _DRAWS[key].get(regime) or _OTHERWISE[key]
+        if item.centred and regime == CENTRED_INSTEAD:
+            draw = _offset
         drawn = np.asarray(draw(rng, dims, fmt, item))
         if item.domain in (Domain.REAL, Domain.NONNEGATIVE):
             drawn = np.clip(drawn, -reach(fmt, item), reach(fmt, item))
