@@ -11,9 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refnet.op import ArgumentError, Array, Op
+from refnet.arguments import validate_count
+from refnet.op import ArgumentError, Array, MultiOp, Op
 
 __all__ = [
+    "batch_norm",
+    "batch_norm_inference",
+    "batch_norm_training",
+    "group_norm",
+    "instance_norm",
     "layer_norm",
     "rms_norm",
 ]
@@ -199,4 +205,274 @@ def _rms_norm_backward(residuals: LayerNormResiduals, dy: Array) -> RmsNormGradi
 
 rms_norm = Op("rms_norm", "(...,c),(c)->(...,c)", ("x", "gamma"), _rms_norm, _rms_norm_backward)
 
-OPS = (layer_norm, rms_norm)
+# ------------------------------------------------------------------------------------------- batch norm
+
+
+def _others(x: Array) -> Axes:
+    """All axes but that of the channels, the second."""
+    return (0, *range(2, x.ndim))
+
+
+def _by_channel(v: Array, x: Array) -> Array:
+    """One number for each channel, broadcastable against x (m, c, ...)."""
+    return v.reshape(-1, *[1] * (x.ndim - 2))
+
+
+def _over_channels(x: Array) -> Array:
+    """The sum for each channel."""
+    total: Array = np.add.reduce(x, axis=_others(x))
+    return total
+
+
+class ChannelResiduals(NamedTuple):
+    normalised: Normalised
+    gamma: Array
+
+
+class ChannelGradients(NamedTuple):
+    x: Array
+    gamma: Array
+    beta: Array
+
+
+def _batch_norm(x: Array, gamma: Array, beta: Array, *, eps: float = 1e-5) -> tuple[Array, ChannelResiduals]:
+    """y = gamma (x - mean) / sqrt(var + eps) + beta, with the mean and the biased variance of each channel
+    over the batch and all positions.
+
+    x and y (m, c, ...), gamma and beta (c): m examples, c channels and any number of axes of positions. A
+    constant channel gives beta. NaN and infinity make their channel NaN.
+
+    Ioffe and Szegedy, Batch Normalization (2015), arXiv:1502.03167, algorithm 1.
+    """
+    _validate_entries("batch_norm", x, _others(x))
+    normalised = _normalised(x, _others(x), _validated_eps("batch_norm", eps, x.dtype))
+    y: Array = _by_channel(gamma, x) * normalised.numbers + _by_channel(beta, x)
+    return y, ChannelResiduals(normalised, gamma)
+
+
+def _batch_norm_backward(residuals: ChannelResiduals, dy: Array) -> ChannelGradients:
+    """dgamma and dbeta are the sums of dy z and dy; dx is that of z under dz = gamma dy."""
+    normalised, gamma = residuals
+    dx = _normalised_backward(normalised, _by_channel(gamma, dy) * dy, _others(dy))
+    return ChannelGradients(dx, _over_channels(dy * normalised.numbers), _over_channels(dy))
+
+
+batch_norm = Op(
+    "batch_norm",
+    "(m,c,...),(c),(c)->(m,c,...)",
+    ("x", "gamma", "beta"),
+    _batch_norm,
+    _batch_norm_backward,
+)
+
+
+class BatchNormTrainingOutputs(NamedTuple):
+    y: Array
+    running_mean: Array
+    running_var: Array
+
+
+class BatchNormTrainingResiduals(NamedTuple):
+    channels: ChannelResiduals
+    centred: Array
+    momentum: float
+
+
+def _validated_momentum(op: str, momentum: object) -> float:
+    number = isinstance(momentum, int | float | np.integer | np.floating) and not isinstance(momentum, bool)
+    if isinstance(momentum, int | float | np.integer | np.floating) and number and 0.0 <= momentum <= 1.0:
+        return float(momentum)
+    raise ArgumentError(
+        op,
+        "momentum",
+        str(momentum) if number else f"a {type(momentum).__name__}",
+        "a number in [0, 1], the weight of the batch",
+        "A library that weighs the old statistics has 0.9 where this has 0.1.",
+    )
+
+
+def _batch_norm_training(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    running_mean: Array,
+    running_var: Array,
+    *,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> tuple[BatchNormTrainingOutputs, BatchNormTrainingResiduals]:
+    """y is that of `batch_norm`; the new running statistics are (1 - momentum) old + momentum batch.
+
+    The running variance takes the unbiased variance of the batch, that of n - 1: so there must be at least
+    two numbers in each channel. Shapes are those of `batch_norm`, running statistics (c).
+    """
+    name, axes = "batch_norm_training", _others(x)
+    weight = _validated_momentum(name, momentum)
+    count = x.size // max(x.shape[1], 1)
+    if count < 2:
+        raise ArgumentError(
+            name,
+            "x",
+            f"of shape {x.shape}",
+            "at least two numbers in each channel",
+            "One number has no variance: use batch_norm_inference with the running statistics.",
+        )
+    normalised = _normalised(x, axes, _validated_eps(name, eps, x.dtype))
+    y: Array = _by_channel(gamma, x) * normalised.numbers + _by_channel(beta, x)
+    centred = _centred(x, axes)
+    variance: Array = np.add.reduce(centred * centred, axis=axes) / (count - 1)
+    outputs = BatchNormTrainingOutputs(
+        y,
+        (1.0 - weight) * running_mean + weight * _mean(x, axes).reshape(-1),
+        (1.0 - weight) * running_var + weight * variance,
+    )
+    return outputs, BatchNormTrainingResiduals(ChannelResiduals(normalised, gamma), centred, weight)
+
+
+def _batch_norm_training_backward(
+    residuals: BatchNormTrainingResiduals, dy: BatchNormTrainingOutputs
+) -> ChannelGradients:
+    """The gradients of `batch_norm`, and to dx what comes by the new running statistics, if anything asks for
+    them: momentum dmean / n and momentum dvar 2 (x - mean) / (n - 1).
+    """
+    channels, centred, weight = residuals
+    dx, dgamma, dbeta = _batch_norm_backward(channels, dy.y)
+    count = centred.size // max(centred.shape[1], 1)
+    by_mean: Array = _by_channel(weight * dy.running_mean / count, centred)
+    by_variance: Array = _by_channel(weight * dy.running_var / (count - 1), centred) * (2.0 * centred)
+    return ChannelGradients(dx + by_mean + by_variance, dgamma, dbeta)
+
+
+batch_norm_training = MultiOp(
+    "batch_norm_training",
+    "(m,c,...),(c),(c),(c),(c)->(m,c,...),(c),(c)",
+    ("x", "gamma", "beta", "running_mean", "running_var"),
+    _batch_norm_training,
+    _batch_norm_training_backward,
+)
+
+
+class BatchNormInferenceResiduals(NamedTuple):
+    numbers: Array
+    scale: Array
+    """gamma / sqrt(var + eps), as x is shaped."""
+
+
+def _batch_norm_inference(
+    x: Array, gamma: Array, beta: Array, mean: Array, var: Array, *, eps: float = 1e-5
+) -> tuple[Array, BatchNormInferenceResiduals]:
+    """y = gamma (x - mean) / sqrt(var + eps) + beta for given statistics, which have no gradient.
+
+    x and y (n, c, ...), all others (c). A variance below 0 is the caller's: it gives NaN below -eps.
+    """
+    inverse: Array = 1.0 / np.sqrt(var + _validated_eps("batch_norm_inference", eps, x.dtype))
+    numbers: Array = (x - _by_channel(mean, x)) * _by_channel(inverse, x)
+    y: Array = _by_channel(gamma, x) * numbers + _by_channel(beta, x)
+    return y, BatchNormInferenceResiduals(numbers, _by_channel(gamma * inverse, x))
+
+
+def _batch_norm_inference_backward(residuals: BatchNormInferenceResiduals, dy: Array) -> ChannelGradients:
+    """dx = dy gamma / sqrt(var + eps): the statistics do not depend on x."""
+    numbers, scale = residuals
+    return ChannelGradients(dy * scale, _over_channels(dy * numbers), _over_channels(dy))
+
+
+batch_norm_inference = Op(
+    "batch_norm_inference",
+    "(n,c,...),(c),(c),(c),(c)->(n,c,...)",
+    ("x", "gamma", "beta", "mean", "var"),
+    _batch_norm_inference,
+    _batch_norm_inference_backward,
+)
+
+# --------------------------------------------------------------------------- groups, and single channels
+
+
+def _instance_norm(
+    x: Array, gamma: Array, beta: Array, *, eps: float = 1e-5
+) -> tuple[Array, ChannelResiduals]:
+    """y = gamma (x - mean) / sqrt(var + eps) + beta, with the statistics of each channel of each example.
+
+    x and y (n, c, h, ...), with at least one axis of positions; gamma and beta (c).
+
+    Ulyanov, Vedaldi and Lempitsky, Instance Normalization (2016), arXiv:1607.08022, equation 2.
+    """
+    axes = tuple(range(2, x.ndim))
+    _validate_entries("instance_norm", x, axes)
+    normalised = _normalised(x, axes, _validated_eps("instance_norm", eps, x.dtype))
+    y: Array = _by_channel(gamma, x) * normalised.numbers + _by_channel(beta, x)
+    return y, ChannelResiduals(normalised, gamma)
+
+
+def _instance_norm_backward(residuals: ChannelResiduals, dy: Array) -> ChannelGradients:
+    """As for `batch_norm`, with the means over the positions."""
+    normalised, gamma = residuals
+    dx = _normalised_backward(normalised, _by_channel(gamma, dy) * dy, tuple(range(2, dy.ndim)))
+    return ChannelGradients(dx, _over_channels(dy * normalised.numbers), _over_channels(dy))
+
+
+instance_norm = Op(
+    "instance_norm",
+    "(n,c,h,...),(c),(c)->(n,c,h,...)",
+    ("x", "gamma", "beta"),
+    _instance_norm,
+    _instance_norm_backward,
+)
+
+
+class GroupNormResiduals(NamedTuple):
+    normalised: Normalised
+    """Of x as (n, groups, numbers of a group)."""
+    gamma: Array
+
+
+def _grouped(x: Array, groups: int) -> Array:
+    """x as (n, groups, numbers of a group)."""
+    return x.reshape(x.shape[0], groups, x.size // max(x.shape[0] * groups, 1))
+
+
+def _group_norm(
+    x: Array, gamma: Array, beta: Array, *, groups: int, eps: float = 1e-5
+) -> tuple[Array, GroupNormResiduals]:
+    """y = gamma (x - mean) / sqrt(var + eps) + beta, with the statistics of each group of channels of each
+    example: the first c / groups channels, the next, ...
+
+    x and y (n, channels, ...), gamma and beta (channels), one number for each channel, not for each group.
+
+    Wu and He, Group Normalization (2018), arXiv:1803.08494, equation 7.
+    """
+    channels = x.shape[1]
+    validate_count("group_norm", "groups", groups)
+    if channels % groups:
+        raise ArgumentError(
+            "group_norm",
+            "groups",
+            str(groups),
+            f"an int that divides the number of channels, {channels}",
+            "groups=1 takes all channels together.",
+        )
+    grouped = _grouped(x, groups)
+    _validate_entries("group_norm", grouped, (1, 2))
+    normalised = _normalised(grouped, (2,), _validated_eps("group_norm", eps, x.dtype))
+    y: Array = _by_channel(gamma, x) * normalised.numbers.reshape(x.shape) + _by_channel(beta, x)
+    return y, GroupNormResiduals(normalised, gamma)
+
+
+def _group_norm_backward(residuals: GroupNormResiduals, dy: Array) -> ChannelGradients:
+    """As for `batch_norm`, with the means over the groups."""
+    normalised, gamma = residuals
+    dz = (_by_channel(gamma, dy) * dy).reshape(normalised.numbers.shape)
+    dx = _normalised_backward(normalised, dz, (2,)).reshape(dy.shape)
+    z = normalised.numbers.reshape(dy.shape)
+    return ChannelGradients(dx, _over_channels(dy * z), _over_channels(dy))
+
+
+group_norm = Op(
+    "group_norm",
+    "(n,channels,...),(channels),(channels)->(n,channels,...)",
+    ("x", "gamma", "beta"),
+    _group_norm,
+    _group_norm_backward,
+)
+
+OPS = (layer_norm, rms_norm, batch_norm, batch_norm_training, batch_norm_inference, group_norm, instance_norm)

@@ -23,18 +23,14 @@ Values = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The batch axes, and the sizes of the free axes of a signature."""
+    """What "..." stands for in a signature, and the sizes of its free axes."""
 
     batch: tuple[int, ...]
     sizes: Mapping[str, int]
 
     def inputs_of(self, spec: Spec, settings: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
         """The shapes of the inputs, with the axes that are derived from the free ones."""
-        sizes = all_sizes(spec, self.sizes, settings)
-        return tuple(
-            (*(self.batch if batched else ()), *(sizes[axis] for axis in axes))
-            for axes, batched in zip(spec.core_axes, spec.batched_inputs, strict=True)
-        )
+        return spec.laid_out(0, self.batch, all_sizes(spec, self.sizes, settings))
 
 
 def dtype_of(domain: Domain, fmt: Format) -> np.dtype[Any]:
@@ -50,7 +46,7 @@ def shape_at(spec: Spec, sizes: Mapping[str, int]) -> Shape:
     An operator with shapes of its own has the smallest of them.
     """
     if spec.shapes:
-        return Shape((sizes["batch"],) if spec.batched else (), spec.shapes[0])
+        return Shape((sizes["batch"],) if spec.open else (), spec.shapes[0])
     rows = (sizes["batch"],) if spec.free_axes else (sizes["batch"], sizes["c"])
     return Shape(rows if spec.batched else (), sizes)
 
@@ -306,17 +302,8 @@ def output_shapes(
     if "axis" in settings:
         first = inputs[0].shape
         return (first if spec.output_axes[0] else tuple(np.delete(first, settings["axis"])),)
-    free: dict[str, int] = {}
-    batch: tuple[int, ...] = ()
-    for x, axes, batched in zip(inputs, spec.core_axes, spec.batched_inputs, strict=True):
-        split = x.ndim - len(axes)
-        free.update(zip(axes, x.shape[split:], strict=True))
-        batch = x.shape[:split] if batched else batch
-    sizes = all_sizes(spec, free, settings)
-    return tuple(
-        (*(batch if batched else ()), *(sizes[axis] for axis in axes))
-        for axes, batched in zip(spec.output_axes, spec.batched_outputs, strict=True)
-    )
+    batch, free = spec.sizes_of([x.shape for x in inputs])
+    return spec.laid_out(1, batch, all_sizes(spec, free, settings))
 
 
 # ------------------------------------------------------------------------------------------------ layouts
