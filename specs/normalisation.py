@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from math import inf, nan
 from typing import Any
 
@@ -20,6 +22,8 @@ GAMMA = Input("gamma", degree=2, inner_degree=3)
 BETA = Input("beta")
 EPS = Setting("eps", (1e-5, 1e-3))
 NO_EPS = "eps"
+FOLDED = "x / sigma - mean / sigma; the mean of dz not subtracted first"
+CUBED = "the derivative of the root apart, with the cube of the reciprocal root"
 
 
 def _mean(x: Any, axes: Any) -> Any:
@@ -67,7 +71,7 @@ def _folded_numbers(x: Any, axes: Any, eps: Any) -> Any:
 
 
 def _folded_values(x: Any, gamma: Any, beta: Any, axes: Any, eps: Any) -> Any:
-    """x (gamma / sigma) + (beta - mean gamma / sigma): beta is rounded twice, and gamma / sigma may underflow."""
+    """x (gamma / sigma) + (beta - mean gamma / sigma): two roundings of beta; gamma / sigma may underflow."""
     scale = gamma * (1.0 / np.sqrt(_variance(x, axes) + eps))
     return scale * _folded_deviation(x, axes) + _rounded(beta)
 
@@ -79,12 +83,25 @@ def _numbers_vjp(dz: Any, x: Any, axes: Any, eps: Any) -> Any:
     return inverse * (dz - _mean(dz, axes) - z * _mean(dz * z, axes)), z
 
 
+def _numbers_vjp_cubed(dz: Any, x: Any, axes: Any, eps: Any) -> Any:
+    """The same with the cube of 1 / sigma apart, which may underflow where dx does not."""
+    deviation = x - _mean(x, axes)
+    inverse = 1.0 / np.sqrt(_variance(x, axes) + eps)
+    by_variance = inverse * inverse * inverse * _mean(dz * deviation, axes)
+    return (dz - _mean(dz, axes)) * inverse - deviation * by_variance, deviation * inverse
+
+
 def _folded(x: Any, gamma: Any, beta: Any, *, eps: Any = 1e-5) -> Any:
     return _folded_values(x, gamma, beta, -1, eps)
 
 
 def _layer_norm_vjp(dy: Any, y: Any, x: Any, gamma: Any, beta: Any, *, eps: Any = 1e-5) -> Any:
     dx, z = _numbers_vjp(dy * gamma, x, -1, eps)
+    return dx, _rows(dy * z).sum(axis=0), _rows(dy).sum(axis=0)
+
+
+def _layer_norm_vjp_cubed(dy: Any, y: Any, x: Any, gamma: Any, beta: Any, *, eps: Any = 1e-5) -> Any:
+    dx, z = _numbers_vjp_cubed(dy * gamma, x, -1, eps)
     return dx, _rows(dy * z).sum(axis=0), _rows(dy).sum(axis=0)
 
 
@@ -202,8 +219,10 @@ def _folded_channels(x: Any, gamma: Any, beta: Any, axes: Any, eps: Any) -> Any:
     return _folded_values(x, _by_channel(gamma, x), _by_channel(beta, x), axes, eps)
 
 
-def _channels_vjp(dy: Any, x: Any, gamma: Any, axes: Any, eps: Any) -> Any:
-    dx, z = _numbers_vjp(dy * _by_channel(gamma, x), x, axes, eps)
+def _channels_vjp(
+    dy: Any, x: Any, gamma: Any, axes: Any, eps: Any, numbers_vjp: Callable[..., Any] = _numbers_vjp
+) -> Any:
+    dx, z = numbers_vjp(dy * _by_channel(gamma, x), x, axes, eps)
     return dx, (dy * z).sum(axis=_others(x)), dy.sum(axis=_others(x))
 
 
@@ -212,9 +231,19 @@ def _group_norm_folded(x: Any, gamma: Any, beta: Any, *, groups: int, eps: Any =
     return _folded_values(_grouped(x, groups), scale, shift, 2, eps).reshape(x.shape)
 
 
-def _group_norm_vjp(dy: Any, y: Any, x: Any, gamma: Any, beta: Any, *, groups: int, eps: Any = 1e-5) -> Any:
+def _group_norm_vjp(
+    dy: Any,
+    y: Any,
+    x: Any,
+    gamma: Any,
+    beta: Any,
+    *,
+    groups: int,
+    eps: Any = 1e-5,
+    numbers_vjp: Callable[..., Any] = _numbers_vjp,
+) -> Any:
     dz = _grouped(dy * _by_channel(gamma, x), groups)
-    dx, z = _numbers_vjp(dz, _grouped(x, groups), 2, eps)
+    dx, z = numbers_vjp(dz, _grouped(x, groups), 2, eps)
     return dx.reshape(x.shape), (dy * z.reshape(x.shape)).sum(axis=_others(x)), dy.sum(axis=_others(x))
 
 
@@ -268,7 +297,6 @@ EQUATIONS = (
     "dx = (dz - mean(dz) - z mean(dz z)) / sqrt(v + eps), z = (x - m) / sqrt(v + eps), dz = gamma dy",
     "dgamma = sum(dy z), dbeta = sum(dy) over all but the channels",
 )
-FOLDED = "x / sigma - mean / sigma; the mean of dz not subtracted first"
 
 
 def _equations(over: str) -> tuple[str, ...]:
@@ -317,11 +345,12 @@ SPECS = (
         ),
         forms=(
             Form(
-                "x / sigma - mean / sigma; the mean of dz not subtracted first",
+                FOLDED,
                 "PyTorch, TensorFlow, Keras",
                 value=_folded,
                 vjp=_layer_norm_vjp,
             ),
+            Form(CUBED, "JAX", vjp=_layer_norm_vjp_cubed),
         ),
         references=(BA,),
     ),
@@ -360,7 +389,7 @@ SPECS = (
                 vjp=_rms_norm_vjp,
             ),
             Form(
-                "the derivative of the root apart, with the cube of the reciprocal root",
+                CUBED,
                 "PyTorch, JAX",
                 vjp=_rms_norm_vjp_cubed,
             ),
@@ -422,6 +451,13 @@ SPECS = (
                 "PyTorch, TensorFlow, Keras",
                 value=lambda x, gamma, beta, *, eps=1e-5: _folded_channels(x, gamma, beta, _others(x), eps),
                 vjp=lambda dy, y, x, gamma, beta, *, eps=1e-5: _channels_vjp(dy, x, gamma, _others(x), eps),
+            ),
+            Form(
+                CUBED,
+                "JAX",
+                vjp=lambda dy, y, x, gamma, beta, *, eps=1e-5: _channels_vjp(
+                    dy, x, gamma, _others(x), eps, _numbers_vjp_cubed
+                ),
             ),
         ),
         references=(IOFFE,),
@@ -574,7 +610,10 @@ SPECS = (
                 "a scale for each group", ([[1.0, 2.0]], [1.0], [0.0, 0.0]), "channels = 2", {"groups": 1}
             ),
         ),
-        forms=(Form(FOLDED, "PyTorch, TensorFlow, Keras", value=_group_norm_folded, vjp=_group_norm_vjp),),
+        forms=(
+            Form(FOLDED, "PyTorch, TensorFlow, Keras", value=_group_norm_folded, vjp=_group_norm_vjp),
+            Form(CUBED, "JAX", vjp=partial(_group_norm_vjp, numbers_vjp=_numbers_vjp_cubed)),
+        ),
         references=("Wu & He, Group Normalization, ECCV (2018), arXiv:1803.08494",),
     ),
     Spec(
@@ -614,6 +653,13 @@ SPECS = (
                 ),
                 vjp=lambda dy, y, x, gamma, beta, *, eps=1e-5: _channels_vjp(
                     dy, x, gamma, _positions(x), eps
+                ),
+            ),
+            Form(
+                CUBED,
+                "JAX",
+                vjp=lambda dy, y, x, gamma, beta, *, eps=1e-5: _channels_vjp(
+                    dy, x, gamma, _positions(x), eps, _numbers_vjp_cubed
                 ),
             ),
         ),
