@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.floating]
 Labels = npt.NDArray[np.integer]
+Mask = npt.NDArray[np.bool_]
 
 P = ParamSpec("P")
 Y = TypeVar("Y", bound=tuple[Array, ...])

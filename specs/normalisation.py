@@ -267,8 +267,8 @@ def _training_folded(
     count = x.size // x.shape[1]
     return (
         _folded_channels(x, gamma, beta, _others(x), eps),
-        _moved(mean, _mean(x, _others(x)).reshape(-1), momentum),
-        _moved(var, _variance(x, _others(x)).reshape(-1) * (count / (count - 1)), momentum),
+        _moved(_rounded(mean), _mean(x, _others(x)).reshape(-1), momentum),  # 1 - momentum is rounded
+        _moved(_rounded(var), _variance(x, _others(x)).reshape(-1) * (count / (count - 1)), momentum),
     )
 
 
