@@ -289,6 +289,10 @@ SPECS = (
         inputs=(Input("x", degree=2),),
         derived={"c": lambda sizes, settings: sizes["d"] // 2},
         shapes=({"d": 4}, {"d": 34}, {"d": 6}, {"d": 70}, {"d": 2}),
+        equations=(
+            "y = a s, s = 1 / (1 + exp(-b)), x = (a, b) in halves along the last axis",
+            "dx = (dy s, dy a s (1 - s))",
+        ),
         laws=("nan-reaches-gradients",),
         cases=(
             Case("an open gate lets half through", ([[3.0, -2.0, 0.0, 0.0]],), [[1.5, -1.0]]),

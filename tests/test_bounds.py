@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,16 @@ from hypothesis import strategies as st
 
 from refnet import OPS
 from specs import SPECS, Form, Spec
-from verify.arithmetic.bounds import Bounded, ErrorBound, RoundingModel, in_model, value_bound, vjp_bounds
-from verify.arithmetic.certified import certify, certify_vjp
+from verify.arithmetic.bounds import (
+    Bounded,
+    ErrorBound,
+    RoundingModel,
+    in_model,
+    value_bound,
+    value_bounds,
+    vjp_bounds,
+)
+from verify.arithmetic.certified import certify, certify_each, certify_vjp, in_order
 from verify.arithmetic.formats import (
     BFLOAT16,
     FLOAT16,
@@ -63,9 +71,10 @@ def test_the_bounds_cover_the_reference(spec: Spec, fmt: Format) -> None:
     op, decided = OPS[spec.name], 0
     for example in small_examples(spec, fmt, 16, seed=0):
         x, dy, settings = example.inputs, example.dy, example.settings
-        truth = certify(spec.definition, x, fmt, settings)
-        bound = value_bound(op, spec, x, settings, fmt)
-        assert excess(np.asarray(op(*x, **settings)), truth, bound, fmt) <= 1.0
+        truths = certify_each(spec.definition, x, fmt, settings)
+        bounds = value_bounds(op, spec, x, settings, fmt)
+        for got, due, granted in zip(in_order(op(*x, **settings)), truths, bounds, strict=True):
+            assert excess(np.asarray(got), due, granted, fmt) <= 1.0
         truths = certify_vjp(spec.definition, x, spec.differentiable, dy, fmt, settings)
         bounds = vjp_bounds(op, spec, dy, x, settings, fmt)
         for got, due, granted in zip(op.vjp(dy, *x, **settings), truths, bounds, strict=True):
@@ -82,12 +91,24 @@ def test_the_reference_computes_the_same_on_numbers_with_bounds(spec: Spec) -> N
         with np.errstate(all="ignore"):
             plain, _ = OPS[spec.name].forward(*example.inputs, **example.settings)
             carried: Any = OPS[spec.name].forward(*in_model(example.inputs, model), **example.settings)[0]
-        assert np.array_equal(np.asarray(plain), carried.value, equal_nan=True)
+        for y, bounded in zip(in_order(plain), in_order(carried), strict=True):
+            assert np.array_equal(np.asarray(y), bounded.value, equal_nan=True)
 
 
 # ------------------------------------------------------------------------------------------ forms of a spec
 
 FORMS = {f"{spec.name}: {form.name}": (spec, form) for spec in SPECS.values() for form in spec.forms}
+
+
+def _excess_of_usable(
+    results: Sequence[Any], truths: Sequence[Truth], bounds: Sequence[ErrorBound], fmt: Format
+) -> float:
+    """The largest excess of the finite elements: a form may overflow where another does not."""
+    worst = 0.0
+    for result, truth, bound in zip(results, truths, bounds, strict=True):
+        y = np.asarray(result).astype(fmt.dtype)
+        worst = max(worst, excess(np.where(np.isfinite(y), y, truth.nearest), truth, bound, fmt))
+    return worst
 
 
 def excess_of_form(spec: Spec, form: Form, fmt: Format) -> float:
@@ -97,18 +118,15 @@ def excess_of_form(spec: Spec, form: Form, fmt: Format) -> float:
         x, dy, settings = example.inputs, example.dy, example.settings
         with np.errstate(all="ignore"):
             if form.value is not None:
-                truth, bound = (
-                    certify(spec.definition, x, fmt, settings),
-                    value_bound(op, spec, x, settings, fmt),
-                )
-                y = np.asarray(form.value(*x, **settings)).astype(fmt.dtype)
-                usable = np.isfinite(y)  # a form may overflow where another does not
-                worst = max(worst, excess(np.where(usable, y, truth.nearest), truth, bound, fmt))
+                truths = certify_each(spec.definition, x, fmt, settings)
+                bounds = value_bounds(op, spec, x, settings, fmt)
+                results = in_order(form.value(*x, **settings))
+                worst = max(worst, _excess_of_usable(results, truths, bounds, fmt))
             if form.vjp is not None:
-                truth = certify_vjp(spec.definition, x, spec.differentiable, dy, fmt, settings)[0]
-                bound = vjp_bounds(op, spec, dy, x, settings, fmt)[0]
-                g = np.asarray(form.vjp(dy, op(*x, **settings), *x, **settings)[0]).astype(fmt.dtype)
-                worst = max(worst, excess(np.where(np.isfinite(g), g, truth.nearest), truth, bound, fmt))
+                truths = certify_vjp(spec.definition, x, spec.differentiable, dy, fmt, settings)
+                bounds = vjp_bounds(op, spec, dy, x, settings, fmt)
+                results = form.vjp(dy, op(*x, **settings), *x, **settings)
+                worst = max(worst, _excess_of_usable(results, truths, bounds, fmt))
     return worst
 
 
@@ -296,3 +314,14 @@ def test_a_sum_that_does_not_overflow_has_a_bound() -> None:
     bound = value_bound(OPS["mse"], SPECS["mse"], x, {"reduction": "sum"}, FLOAT64)
     assert np.isfinite(bound.deterministic)
     assert bound.statistical <= bound.deterministic
+
+
+def test_terms_added_to_rows_are_the_sums_of_each_row() -> None:
+    """The second row gets three terms, the first one: which is exact."""
+    model = RoundingModel.of(FLOAT32, statistical=False, flush_to_zero=False)
+    rows: Any = Bounded(np.zeros((3, 1)), 0.0, model)
+    terms: Any = Bounded([[1.0], [0.1], [2.0], [4.0]], 0.0, model)
+    np.add.at(rows, np.array([1, 0, 1, 1]), terms)
+    assert rows.value.tolist() == [[0.1], [7.0], [0.0]]
+    assert rows.error.tolist()[0] == rows.error.tolist()[2] == [0.0]
+    assert 7.0 * 2.0**-24 < rows.error[1, 0] < 21.0 * 2.0**-24
