@@ -394,3 +394,14 @@ def test_what_is_taken_as_computed_costs_its_roundings_only() -> None:
     there_and_back: Any = (as_computed(top) + 0.5) - as_computed(top)
     assert 0.0 < there_and_back.error < 1e6 * 2.0**-51
     assert as_computed(1.0) == 1.0
+
+
+def test_terms_added_to_rows_are_the_sums_of_each_row() -> None:
+    """The second row gets three terms, the first one: which is exact."""
+    model = RoundingModel.of(FLOAT32, statistical=False, flush_to_zero=False)
+    rows: Any = Bounded(np.zeros((3, 1)), 0.0, model)
+    terms: Any = Bounded([[1.0], [0.1], [2.0], [4.0]], 0.0, model)
+    np.add.at(rows, np.array([1, 0, 1, 1]), terms)
+    assert rows.value.tolist() == [[0.1], [7.0], [0.0]]
+    assert rows.error.tolist()[0] == rows.error.tolist()[2] == [0.0]
+    assert 7.0 * 2.0**-24 < rows.error[1, 0] < 21.0 * 2.0**-24

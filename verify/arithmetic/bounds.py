@@ -195,6 +195,8 @@ class Bounded(NDArrayOperatorsMixin):
                 result = _REDUCTIONS[ufunc.__name__](self._lift(inputs[0]), **kwargs)
             elif method == "__call__" and ufunc.__name__ in _PREDICATES:
                 return ufunc(*(x.value if isinstance(x, Bounded) else x for x in inputs), **kwargs)
+            elif method == "at" and ufunc is np.add and isinstance(inputs[0], Bounded):
+                return _add_at(inputs[0], inputs[1], self._lift(inputs[2]))
             elif method == "__call__" and ufunc.__name__ in _RULES:
                 result = _RULES[ufunc.__name__](*map(self._lift, inputs), **kwargs)
             else:
@@ -557,6 +559,16 @@ def _sum(a: Bounded, axis: Any = 0, keepdims: bool = False) -> Bounded:
         nothing,
     )
     return Bounded(value, terms.error(value, a.model), a.model, terms)
+
+
+def _add_at(a: Bounded, index: npt.NDArray[np.integer], b: Bounded) -> None:
+    """Terms b added to the rows of a that are named by `index`: to each, the sum of its own terms in any
+    order. Terms are one more than there are, unless the row was 0, to which the first is added exactly."""
+    for row in np.unique(index):
+        total = _sum(b[np.equal(index, row)])
+        before = a[row]
+        started = bool(((before.value != 0.0) | (before.error != 0.0)).any())
+        a[row] = _add(total, before) if started else total
 
 
 def _largest(a: Bounded, axis: Any = 0, keepdims: bool = False, initial: Any = None) -> Bounded:

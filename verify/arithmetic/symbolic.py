@@ -147,7 +147,10 @@ def _power(base: Any, exponent: Any) -> Any:
     if exponent.q == 2:
         base = elementary("sqrt", arb(base) if isinstance(base, fmpq) else base)
     power = int(exponent.p)
-    return base**power if power >= 0 or isinstance(base, fmpq) else 1 / base**-power
+    if isinstance(base, fmpq):
+        return base**power
+    product = reduce(mul, [base] * abs(power))  # arb has NaN for the power of a ball around 0
+    return product if power > 0 else 1 / product
 
 
 def _compare(holds: Callable[[Any], Any]) -> Callable[[Any, Any], bool]:

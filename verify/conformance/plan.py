@@ -51,7 +51,7 @@ SHAPES_A_TURN = 4
 would meet nothing but the shapes 0, 5, 6 and 9: no law would see a row longer than 17."""
 
 BATCHES: Sequence[Sizes] = ((2,), (), (3, 2), (1,), (5,))
-"""The batch axes of operators with shapes of their own."""
+"""What "..." stands for in operators with shapes of their own: batch axes, or positions."""
 
 SETTINGS_A_TURN = 11
 """How far the settings move on in a turn: sixteen combinations are met in five turns, and no small number of
@@ -85,7 +85,7 @@ class Plan:
 def shape_of(spec: Spec, number: int, settings: Mapping[str, Any]) -> Shape:
     """The shape of a case. Along axis 0 a shape is turned round, so that its rows are as long there."""
     if spec.shapes:
-        batch = BATCHES[number % len(BATCHES)] if spec.batched else ()
+        batch = BATCHES[number % len(BATCHES)] if spec.open else ()
         return Shape(batch, spec.shapes[number % len(spec.shapes)])
     sizes = _table(spec)[number % len(ELEMENTWISE)]
     if not spec.batched:

@@ -132,7 +132,7 @@ def shapes(spec: Spec) -> SearchStrategy[Shape]:
 def _shapes(spec: Spec) -> tuple[tuple[Shape, ...], ...]:
     """All shapes of each rank, small ones first; of an operator with shapes of its own, those."""
     if spec.shapes:
-        batches = BATCHES if spec.batched else ((),)
+        batches = BATCHES if spec.open else ((),)
         return tuple(tuple(Shape(batch, sizes) for sizes in spec.shapes) for batch in batches)
     names = spec.free_axes
     ranks = range(len(names), 5) if spec.batched else (len(names),)
