@@ -162,7 +162,8 @@ class Variant:
 
     The variant computes `definition(*prepare(*inputs)) / divisor`, where `prepare` is exact in the format
     of its inputs (a clipping, for example), and the definition is that of the spec unless it has its own. Its
-    value is NaN where `nan_where(*inputs, **settings)` says so.
+    value is NaN where `nan_where(*inputs, **settings)` says so. Its `forms` say how it is computed, where its
+    rounding may be larger than the reference's.
     """
 
     name: str
@@ -172,6 +173,7 @@ class Variant:
     definition: Callable[..., Any] | None = None
     divisor: int = 1
     nan_where: Callable[..., bool] | None = None
+    forms: tuple[Form, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
@@ -195,7 +196,7 @@ def _expect_value(spec: Spec, fmt: Format, variant: Variant | None, trial: Trial
     At infinities and NaN no bound is finite: the known answer is exact there, and that of a variant unknown.
     """
     inputs, definition = _in_convention(spec, variant, trial.arguments)
-    bounds = value_bounds(OPS[spec.name], spec, inputs, trial.settings, fmt)
+    bounds = value_bounds(OPS[spec.name], _with_forms(spec, variant), inputs, trial.settings, fmt)
     known = trial.case < len(spec.cases)
     if known and variant is None:
         answers = in_order(spec.cases[trial.case].expected)
@@ -234,6 +235,11 @@ def _in_convention(
     if variant.divisor == 1:
         return prepared, definition
     return prepared, lambda *args, **settings: definition(*args, **settings) / variant.divisor
+
+
+def _with_forms(spec: Spec, variant: Variant | None) -> Spec:
+    """The specification with the forms of a variant beside its own."""
+    return spec if variant is None or not variant.forms else replace(spec, forms=spec.forms + variant.forms)
 
 
 def _scaled(bound: ErrorBound, variant: Variant | None) -> ErrorBound:
@@ -283,7 +289,7 @@ def _expect_gradients(spec: Spec, fmt: Format, variant: Variant | None, trial: T
     inputs, definition = _in_convention(spec, variant, tuple(given))
     batch = batch_axes(spec, inputs, trial.settings)
     truths = certify_vjp(definition, inputs, spec.differentiable, dy, fmt, trial.settings, batch=batch)
-    bounds = vjp_bounds(OPS[spec.name], spec, dy, inputs, trial.settings, fmt)
+    bounds = vjp_bounds(OPS[spec.name], _with_forms(spec, variant), dy, inputs, trial.settings, fmt)
     due = []
     for k, truth, bound in zip(spec.differentiable, truths, bounds, strict=True):
         inside = np.equal(inputs[k], given[k])  # the gradient of a clipping is 0 where it changes something
