@@ -12,13 +12,19 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from refnet.activations import RowTerms, balance, row_terms
-from refnet.op import ArgumentError, Array, Labels, Op, validate_classes
+from refnet.op import ArgumentError, Array, Labels, Op, validate_classes, validate_number
 
 __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "categorical_cross_entropy",
+    "hinge",
+    "huber",
+    "kl_divergence",
+    "log_cosh",
+    "mae",
     "mse",
+    "nll",
     "softmax_cross_entropy",
     "softmax_cross_entropy_with_integer_labels",
 ]
@@ -252,23 +258,23 @@ def _softmax_cross_entropy_with_integer_labels(
 
     A label outside [0, c) is refused: NumPy would count a negative one from the end.
     """
-    validate_classes("softmax_cross_entropy_with_integer_labels", "z", z)
-    _validate_labels(labels, z.shape[-1])
+    name = "softmax_cross_entropy_with_integer_labels"
+    validate_classes(name, "z", z)
+    _validate_labels(name, labels, z.shape[-1])
     terms = row_terms(z)
     chosen: Array = np.take_along_axis(terms.shifted, labels[..., None], axis=-1)
     losses: Array = (np.log1p(terms.rest) - chosen)[..., 0]
-    name = "softmax_cross_entropy_with_integer_labels"
     return reduce_losses(name, losses, reduction), label_loss_residuals(z, labels, reduction=reduction)
 
 
-def _validate_labels(labels: Labels, classes: int) -> None:
+def _validate_labels(op: str, labels: Labels, classes: int) -> None:
     if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         bad = labels[(labels < 0) | (labels >= classes)]
         raise ArgumentError(
-            "softmax_cross_entropy_with_integer_labels",
+            op,
             "labels",
             f"with {bad.size} of {labels.size} out of range, the first of them {int(bad[0])}",
-            f"integers in [0, {classes}), the number of logits",
+            f"integers in [0, {classes}), the number of classes",
             "Count classes from 0; mask the rows to be ignored before the loss.",
         )
 
@@ -329,6 +335,187 @@ def _mse_backward(residuals: TargetResiduals, dy: Array) -> ProbabilityGradients
 
 mse = Op("mse", "(...),(...)->(...)", ("p", "t"), _mse, _mse_backward)
 
+# ---------------------------------------------------------------------------- losses of a difference
+
+
+def _mae(p: Array, t: Array, *, reduction: Reduction = "mean") -> tuple[Array, TargetResiduals]:
+    """l = |p - t|, elementwise, for predictions p and targets t of one shape."""
+    return reduce_losses("mae", np.abs(p - t), reduction), TargetResiduals(p, t, reduction)
+
+
+def _mae_backward(residuals: TargetResiduals, dy: Array) -> ProbabilityGradients:
+    """dp = sign(p - t), which is 0 at p = t: in the middle of the slopes -1 and 1 on its two sides.
+
+    The quotient (p - t) / |p - t| is NaN there.
+    """
+    p, t, reduction = residuals
+    return ProbabilityGradients(share_of(dy, reduction, p.size) * np.sign(p - t))
+
+
+mae = Op("mae", "(...),(...)->(...)", ("p", "t"), _mae, _mae_backward)
+
+
+class HuberResiduals(NamedTuple):
+    difference: Array
+    delta: float
+    reduction: Reduction
+
+
+def _huber(
+    p: Array, t: Array, *, delta: float = 1.0, reduction: Reduction = "mean"
+) -> tuple[Array, HuberResiduals]:
+    """l = (p - t)^2 / 2 where |p - t| <= delta, else delta (|p - t| - delta / 2); delta is positive.
+
+    With the part a = min(|p - t|, delta) it is a^2 / 2 + delta (|p - t| - a): no square of a large difference
+    is taken (it overflows at 2e154), and neither term is negative.
+    """
+    width = validate_number("huber", "delta", delta, p.dtype, positive=True, remedy="Use 1.0 to begin with.")
+    difference: Array = p - t
+    size = np.abs(difference)
+    part: Array = np.minimum(size, width)
+    losses: Array = (0.5 * part) * part + width * (size - part)
+    return reduce_losses("huber", losses, reduction), HuberResiduals(difference, width, reduction)
+
+
+def _huber_backward(residuals: HuberResiduals, dy: Array) -> ProbabilityGradients:
+    """dp = p - t, kept between -delta and delta."""
+    difference, delta, reduction = residuals
+    slope: Array = np.maximum(np.minimum(difference, delta), -delta)
+    return ProbabilityGradients(share_of(dy, reduction, difference.size) * slope)
+
+
+huber = Op("huber", "(...),(...)->(...)", ("p", "t"), _huber, _huber_backward)
+
+
+class LogCoshResiduals(NamedTuple):
+    slope: Array
+    """tanh(p - t)."""
+    reduction: Reduction
+
+
+def _log_cosh(p: Array, t: Array, *, reduction: Reduction = "mean") -> tuple[Array, LogCoshResiduals]:
+    """l = log(cosh(d)) with d = p - t, elementwise, for predictions p and targets t of one shape.
+
+    cosh(d) overflows at d = 711, where the loss is 710.3; and |d| + log1p(exp(-2 |d|)) - log(2) is 0 at
+    d = 1e-8, where it is 5e-17. So -log1p(-tanh(d)^2) / 2 for |d| < 1, from 1 / cosh^2 = 1 - tanh^2: no term
+    of it cancels; and |d| + log((1 + exp(-2 |d|)) / 2) from 1 on, where less than two thirds of |d| cancel.
+    """
+    difference: Array = p - t
+    size = np.abs(difference)
+    slope: Array = np.tanh(difference)
+    near: Array = -0.5 * np.log1p(-(slope * slope))
+    far: Array = size + np.log(0.5 + 0.5 * np.exp(-2.0 * size))
+    losses: Array = np.where(size < 1.0, near, far)
+    return reduce_losses("log_cosh", losses, reduction), LogCoshResiduals(slope, reduction)
+
+
+def _log_cosh_backward(residuals: LogCoshResiduals, dy: Array) -> ProbabilityGradients:
+    """dp = tanh(p - t); the quotient sinh / cosh is NaN where both overflow."""
+    slope, reduction = residuals
+    return ProbabilityGradients(share_of(dy, reduction, slope.size) * slope)
+
+
+log_cosh = Op("log_cosh", "(...),(...)->(...)", ("p", "t"), _log_cosh, _log_cosh_backward)
+
+
+class HingeResiduals(NamedTuple):
+    slope: Array
+    """Of the loss of each example."""
+    reduction: Reduction
+
+
+def _hinge(p: Array, t: Array, *, reduction: Reduction = "mean") -> tuple[Array, HingeResiduals]:
+    """l = max(0, 1 - t p), elementwise, for scores p and targets t, each -1 or 1, of one shape.
+
+    Targets 0 and 1 are refused: a target of 0 would cost 1 whatever the score is. NaN stays NaN.
+    """
+    strange = np.not_equal(np.abs(t), 1.0) & np.equal(t, t)
+    if strange.any():
+        raise ArgumentError(
+            "hinge",
+            "t",
+            f"neither -1 nor 1 in {int(strange.sum())} of {strange.size} places",
+            "-1 or 1 everywhere",
+            "Use 2 * t - 1 for targets 0 and 1.",
+        )
+    losses: Array = np.maximum(1.0 - t * p, 0.0)
+    return reduce_losses("hinge", losses, reduction), HingeResiduals(-t * np.sign(losses), reduction)
+
+
+def _hinge_backward(residuals: HingeResiduals, dy: Array) -> ProbabilityGradients:
+    """dp = -t H(1 - t p), with the Heaviside step H(0) = 0 as in ReLU; a NaN stays one."""
+    slope, reduction = residuals
+    return ProbabilityGradients(share_of(dy, reduction, slope.size) * slope)
+
+
+hinge = Op("hinge", "(...),(...)->(...)", ("p", "t"), _hinge, _hinge_backward)
+
+# ------------------------------------------------------------------------------------ log-probabilities
+
+
+class LogProbabilityGradients(NamedTuple):
+    log_p: Array
+
+
+class NllResiduals(NamedTuple):
+    labels: Labels
+    classes: int
+    reduction: Reduction
+
+
+def _nll(log_p: Array, labels: Labels, *, reduction: Reduction = "mean") -> tuple[Array, NllResiduals]:
+    """l = -log_p[label] along the last axis, for log-probabilities (..., c) and labels (...) in [0, c).
+
+    Linear in log_p: nothing is normalised, and no other class enters, not even its NaN.
+    """
+    validate_classes("nll", "log_p", log_p)
+    _validate_labels("nll", labels, log_p.shape[-1])
+    chosen: Array = np.take_along_axis(log_p, labels[..., None], axis=-1)[..., 0]
+    return reduce_losses("nll", 0.0 - chosen, reduction), NllResiduals(labels, log_p.shape[-1], reduction)
+
+
+def _nll_backward(residuals: NllResiduals, dy: Array) -> LogProbabilityGradients:
+    """dlog_p = -1 at the label, 0 elsewhere."""
+    labels, classes, reduction = residuals
+    at_label = labels[..., None] == np.arange(classes)
+    share = share_of(dy, reduction, labels.size)[..., None]
+    return LogProbabilityGradients(np.where(at_label, -share, 0.0))
+
+
+nll = Op("nll", "(...,c),(...)->(...)", ("log_p", "labels"), _nll, _nll_backward, integers=("labels",))
+
+
+class DivergenceResiduals(NamedTuple):
+    target: Array
+    reduction: Reduction
+
+
+def _kl_divergence(
+    log_p: Array, t: Array, *, reduction: Reduction = "mean"
+) -> tuple[Array, DivergenceResiduals]:
+    """l = sum(t (log(t) - log_p)) along the last axis, for log-probabilities and distributions t (..., c).
+
+    A class with t = 0 costs nothing, not even where log_p is minus infinity; minus infinity where t > 0 costs
+    infinity. The logarithms are subtracted first: t log(t) - t log_p would round two products that cancel.
+    Nothing is normalised: the loss can be negative where exp(log_p) sums to more than 1.
+    """
+    validate_classes("kl_divergence", "log_p", log_p)
+    absent: Array = np.where(np.isinf(log_p), 0.0, 0.0 * log_p)  # NaN stays
+    terms: Array = np.where(np.equal(t, 0.0), absent, t * (np.log(t) - log_p))
+    losses: Array = np.add.reduce(terms, axis=-1)
+    return reduce_losses("kl_divergence", losses, reduction), DivergenceResiduals(t, reduction)
+
+
+def _kl_divergence_backward(residuals: DivergenceResiduals, dy: Array) -> LogProbabilityGradients:
+    """dlog_p = -t."""
+    t, reduction = residuals
+    return LogProbabilityGradients(-t * share_of(dy, reduction, t[..., 0].size)[..., None])
+
+
+kl_divergence = Op(
+    "kl_divergence", "(...,c),(...,c)->(...)", ("log_p", "t"), _kl_divergence, _kl_divergence_backward
+)
+
 OPS = (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -336,4 +523,10 @@ OPS = (
     softmax_cross_entropy,
     softmax_cross_entropy_with_integer_labels,
     mse,
+    mae,
+    huber,
+    log_cosh,
+    hinge,
+    nll,
+    kl_divergence,
 )

@@ -377,24 +377,40 @@ def validate_classes(op: str, name: str, rows: Array) -> None:
 
 
 def validate_number(
-    op: str, name: str, value: object, dtype: np.dtype[np.floating], *, positive: bool = False
+    op: str,
+    name: str,
+    value: object,
+    dtype: np.dtype[np.floating],
+    *,
+    positive: bool = False,
+    remedy: str = "Pass a Python float, or leave it at its default.",
 ) -> float:
     """Return a setting as a Python float, which takes the dtype of the array that it meets.
 
-    A `np.float64` would turn a float32 array into float64, and a number beyond the dtype into infinity.
+    A `np.float64` would turn a float32 array into float64. A number that the dtype does not hold would become
+    0 or infinity there: 1e300 times a gradient of 0 is NaN in float32.
     """
-    required = f"a {'positive ' if positive else ''}finite number that {dtype} holds"
-    given = f"a {type(value).__name__}"
-    if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except OverflowError:  # an int beyond float64
-            number = math.inf
-        limits = np.finfo(dtype)
-        held = abs(number) <= float(limits.max) and (
-            number == 0.0 or abs(number) >= float(limits.smallest_normal)
-        )
-        if held and (number > 0.0 or not positive):
-            return number
-        given = str(value)
-    raise ArgumentError(op, name, given, required, f"Pass a Python float, or leave {name} at its default.")
+    number, least = as_number(value), float(np.finfo(dtype).smallest_normal)
+    most = float(np.finfo(dtype).max)
+    in_range = number == 0.0 or least <= abs(number) <= most
+    if in_range and (number > 0.0 or not positive):
+        return number
+    required = f"a {'positive ' if positive else ''}finite number"
+    if not in_range and np.isfinite(number) and (number > 0.0 or not positive):
+        required = f"a number that {dtype} holds, from {least:.2g} to {most:.2g}"
+    raise ArgumentError(op, name, given_number(value), required, remedy)
+
+
+def as_number(value: object) -> float:
+    """A real number as a Python float; NaN for what is none."""
+    if not isinstance(value, int | float | np.integer | np.floating) or isinstance(value, bool):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:  # an int beyond float64
+        return math.inf
+
+
+def given_number(value: object) -> str:
+    """What was given where a number is required, in words."""
+    return str(value) if isinstance(value, int | float | np.number) else f"a {type(value).__name__}"

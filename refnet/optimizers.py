@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refnet.op import ArgumentError, Array, Labels, MultiOp, Op
+from refnet.op import ArgumentError, Array, Labels, MultiOp, Op, as_number, given_number, validate_number
 
 __all__ = [
     "adagrad_step",
@@ -25,60 +25,24 @@ __all__ = [
 
 
 def validate_learning_rate(op: str, learning_rate: object, dtype: np.dtype[np.floating]) -> float:
-    """Return the learning rate as a Python float, which takes the dtype of the array that it multiplies.
-
-    A `np.float64` would turn a float32 parameter into float64. A rate that the dtype does not hold would
-    become 0 or infinity there: 1e300 times a gradient of 0 is NaN in float32.
-    """
-    rate = _number(learning_rate)
-    least, most = float(np.finfo(dtype).smallest_normal), float(np.finfo(dtype).max)
-    if 0.0 < rate < math.inf and not least <= rate <= most:
-        raise ArgumentError(
-            op,
-            "learning_rate",
-            str(rate),
-            f"a number that {dtype} holds, from {least:.2g} to {most:.2g}",
-            "Use a rate near 0.01, or parameters in float64.",
-        )
-    if 0.0 < rate < math.inf:
-        return rate
-    raise ArgumentError(
-        op,
-        "learning_rate",
-        _given(learning_rate),
-        "a positive finite number",
-        "Use 0.01 to begin with; smaller when the loss grows, larger when it hardly falls.",
-    )
-
-
-def _number(value: object) -> float:
-    """A real number as a Python float; NaN for what is none."""
-    if not isinstance(value, int | float | np.integer | np.floating) or isinstance(value, bool):
-        return math.nan
-    try:
-        return float(value)
-    except OverflowError:  # an int beyond float64
-        return math.inf
-
-
-def _given(value: object) -> str:
-    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    return str(value) if number else f"a {type(value).__name__}"
+    """Return the learning rate as a Python float; see `validate_number`."""
+    remedy = "Use 0.01 to begin with; smaller when the loss grows, larger when it hardly falls."
+    return validate_number(op, "learning_rate", learning_rate, dtype, positive=True, remedy=remedy)
 
 
 def _validate_share(op: str, name: str, value: object) -> float:
     """Return a share of what was before, in [0, 1): with 1 the new gradient would count for nothing."""
-    share = _number(value)
+    share = as_number(value)
     if 0.0 <= share < 1.0:
         return share
-    raise ArgumentError(op, name, _given(value), "a number in [0, 1)", "0.9 is usual.")
+    raise ArgumentError(op, name, given_number(value), "a number in [0, 1)", "0.9 is usual.")
 
 
 def _validate_positive(op: str, name: str, value: object, remedy: str) -> float:
-    number = _number(value)
+    number = as_number(value)
     if 0.0 < number < math.inf:
         return number
-    raise ArgumentError(op, name, _given(value), "a positive finite number", remedy)
+    raise ArgumentError(op, name, given_number(value), "a positive finite number", remedy)
 
 
 def _validate_eps(op: str, value: object) -> float:
@@ -86,11 +50,11 @@ def _validate_eps(op: str, value: object) -> float:
 
 
 def _validate_decay(op: str, value: object) -> float:
-    decay = _number(value)
+    decay = as_number(value)
     if 0.0 <= decay < math.inf:
         return decay
     raise ArgumentError(
-        op, "weight_decay", _given(value), "a finite number that is not negative", "Use 0.0 for none."
+        op, "weight_decay", given_number(value), "a finite number that is not negative", "Use 0.0 for none."
     )
 
 

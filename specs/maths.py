@@ -68,6 +68,26 @@ def log1p(x: Any) -> Any:
     return log(1 + x) if _is_exact(x) else np.log1p(x)
 
 
+def absolute(x: Any) -> Any:
+    """|x|, elementwise; at 0, where its derivative jumps, the derivative that comes of it is 0."""
+    return np.frompyfunc(_absolute, 1, 1)(x) if _is_exact(x) else np.abs(x)
+
+
+def kept(x: Any) -> Any:
+    """x as it is kept in memory, only for forms: half formats compute in float32 and round what they keep.
+
+    Of arrays that carry no error nothing is rounded.
+    """
+    return x.kept() if hasattr(x, "kept") else x
+
+
+def as_computed(x: Any) -> Any:
+    """x, whatever its error, only for forms: for a number that is subtracted and added again, as the largest
+    entry of a row is, whose own error does not count twice.
+    """
+    return x.as_computed() if hasattr(x, "as_computed") else x
+
+
 def where(condition: Any, x: Any, y: Any) -> Any:
     """x where the condition holds, y elsewhere; a condition on symbols becomes a Piecewise."""
     if not any(map(_is_exact, (condition, x, y))):
@@ -127,13 +147,13 @@ class Series:
         return NotImplemented if isinstance(other, _TAKES_OVER) else Series(self.terms * _terms(other))
 
     def __truediv__(self, other: Any) -> Any:
-        return NotImplemented if isinstance(other, _TAKES_OVER) else Series(self.terms / _terms(other))
+        return NotImplemented if isinstance(other, _TAKES_OVER) else _quotient(self.terms, _terms(other))
 
     def __rsub__(self, other: Any) -> Series:
         return Series(_terms(other) - self.terms)
 
     def __rtruediv__(self, other: Any) -> Series:
-        return Series(_terms(other) / self.terms)
+        return _quotient(_terms(other), self.terms)
 
     __radd__ = __add__
     __rmul__ = __mul__
@@ -141,6 +161,18 @@ class Series:
 
 def _terms(value: Any) -> Any:
     return value.terms if isinstance(value, Series) else value
+
+
+def _quotient(numerator: Any, denominator: Any) -> Series:
+    """The quotient of two series, or of a number and a series.
+
+    Raises:
+        Indeterminate: the constant term of the denominator may be 0, for all that is known.
+    """
+    try:
+        return Series(numerator / denominator)
+    except ValueError as error:
+        raise Indeterminate(f"a quotient by {denominator}") from error
 
 
 class Exponential:
@@ -216,10 +248,18 @@ def _exponential(value: Any) -> Exponential:
 
 
 def _settled(mantissa: Any, exponent: Any) -> Any:
-    """A ball again, if the exponent has come within reach."""
-    return (
-        mantissa * _ball_exp(exponent) if abs(constant(exponent)) < REACH else Exponential(mantissa, exponent)
-    )
+    """A ball again, if the number has come within reach.
+
+    The mantissa may be beyond all exponents itself: exp(2e19) * exp(1e19)^(-2) is 1, and exp(1e19) is a ball.
+    """
+    if abs(constant(exponent)) < REACH:
+        return mantissa * _ball_exp(exponent)
+    size = constant(mantissa)
+    if isinstance(size, arb) and size.is_finite() and size != 0:
+        moved = abs(size).log().mid()
+        if abs(constant(exponent) + moved) < REACH:
+            return mantissa * (-moved).exp() * _ball_exp(exponent + moved)
+    return Exponential(mantissa, exponent)
 
 
 def _ball_exp(value: Any) -> Any:
@@ -320,6 +360,14 @@ def _positive(value: Any) -> Any:
     if number <= 0:
         return False
     raise Indeterminate(f"the sign of {number}")
+
+
+def _absolute(value: Any) -> Any:
+    if isinstance(value, sympy.Basic):
+        return sympy.Abs(value)
+    if _zero(value):
+        return 0 * value
+    return value if _positive(value) else -value
 
 
 def _choose(condition: Any, x: Any, y: Any) -> Any:

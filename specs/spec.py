@@ -15,7 +15,7 @@ Exact = npt.NDArray[np.object_]
 """An array of exact numbers: sympy expressions, arb balls, power series of balls, or fractions."""
 
 Floats = npt.NDArray[np.floating]
-SettingValue = str | int | float | bool
+SettingValue = str | int | float | bool | None
 Slope = float | str
 """A derivative: a number, or the name of the setting that it is."""
 
@@ -34,6 +34,8 @@ class Domain(Enum):
     WEIGHT = "a weight of ordinary size, or 0"
     PROBABILITY = "a number in [0, 1]"
     DISTRIBUTION = "non-negative numbers that sum to 1 along the last axis"
+    LOG_PROBABILITY = "the logarithm of a probability: at most 0"
+    SIGN = "-1 or 1"
     INDEX = "an integer that counts along an axis"
     COUNT = "an integer of at least 1"
     MASK = "True or False"
@@ -61,7 +63,8 @@ class Input:
 
     `degree` is the highest power in which it enters an intermediate result: values beyond the root of the
     format's largest number of that degree overflow in every honest computation. An index counts along the
-    axis `along`.
+    axis `along`. `near` are distances from the input after it at which the operator changes its ways: numbers
+    drawn apart would hardly meet them.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Input:
     differentiable: bool = True
     degree: int = 1
     along: str = "c"
+    near: tuple[float, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -93,13 +97,20 @@ class Setting:
         return self.values[0]
 
 
+def _one(*inputs: Any, **settings: Any) -> Any:
+    return 1
+
+
 @dataclass(frozen=True, slots=True)
 class Kink:
     """A set where the derivative jumps, and the derivative that the reference takes there.
 
     `distance` maps the inputs (in order) to the distance of each element of the first input from the set.
     `convention` is the reference's derivative there, that of the branch which the definition takes; `allowed`
-    are the one-sided limits and the subgradients that libraries take, which `used_by` names.
+    are the one-sided limits and the subgradients that libraries take, which `used_by` names. They are slopes
+    of the function that has the kink; `inner` maps the inputs to the derivative of its argument by the first
+    input, by which each slope is multiplied, and `times` writes it: of max(0, 1 - t p) that is -t. The share
+    of an example in a mean multiplies all of it.
     """
 
     where: str
@@ -107,6 +118,8 @@ class Kink:
     convention: Slope
     allowed: tuple[Slope, ...]
     used_by: str = ""
+    inner: Callable[..., Any] = _one
+    times: str = ""
 
     def convention_under(self, settings: Mapping[str, SettingValue]) -> float:
         """The reference's derivative, in numbers."""
@@ -118,7 +131,10 @@ class Kink:
 
 
 def _number(slope: Slope, settings: Mapping[str, SettingValue]) -> float:
-    return float(settings[slope] if isinstance(slope, str) else slope)
+    value = settings[slope] if isinstance(slope, str) else slope
+    if value is None:
+        raise TypeError(f"the setting {slope} is no number, and so no derivative")
+    return float(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +176,10 @@ class Form:
 class Variant:
     """A legitimate convention other than the reference's: recognised by name, neither failed nor hidden.
 
-    The variant computes `definition(*prepare(*inputs)) / divisor`, where `prepare` is exact in the format
-    of its inputs (a clipping, for example), and the definition is that of the spec unless it has its own. Its
-    value is NaN where `nan_where(*inputs, **settings)` says so. Its `forms` say how it is computed, where its
-    rounding may be larger than the reference's.
+    The variant computes `definition(*prepare(*inputs)) / divisor(*inputs, **settings)`, where `prepare` is
+    exact in the format of its inputs (a clipping, for example), and the definition is that of the spec unless
+    it has its own. Where that rounds otherwise than the reference, `forms` say how it is computed: its
+    tolerance covers them. Its value is NaN where `nan_where(*inputs, **settings)` says so.
     """
 
     name: str
@@ -171,7 +187,7 @@ class Variant:
     used_by: str
     prepare: Callable[..., tuple[Any, ...]] | None = None
     definition: Callable[..., Any] | None = None
-    divisor: int = 1
+    divisor: Callable[..., Any] | None = None
     nan_where: Callable[..., bool] | None = None
     forms: tuple[Form, ...] = ()
 

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from refnet import OPS
 from refnet.smooth import normal_cdf, normal_density
 from specs import SPECS, Form, Spec
-from specs.maths import erf, erfc
+from specs.maths import as_computed, erf, erfc, kept
 from verify.arithmetic.bounds import (
     Bounded,
     ErrorBound,
     RoundingModel,
+    granted_model,
     in_model,
     value_bound,
     value_bounds,
@@ -49,7 +50,9 @@ def excess(got: Values, truth: Truth, bound: ErrorBound, fmt: Format) -> float:
     """The largest error as a multiple of its deterministic bound; 0 where correctly rounded."""
     with np.errstate(all="ignore"):
         error = error_in_ulp(got, truth, fmt)
-        absolute = error * np.ldexp(1.0, ulp_exponents(truth, fmt))
+        apart = np.abs(got.astype(np.float64) - truth.nearest.astype(np.float64))
+        # 1 is more than 1e308 ulp of 5e-324
+        absolute = np.where(np.isfinite(error), error * np.ldexp(1.0, ulp_exponents(truth, fmt)), apart)
         ratios = np.where(error <= 0.5, 0.0, absolute / bound.deterministic)
     return float(ratios.max(initial=0.0))
 
@@ -353,3 +356,24 @@ def test_a_sum_that_does_not_overflow_has_a_bound() -> None:
     bound = value_bound(OPS["mse"], SPECS["mse"], x, {"reduction": "sum"}, FLOAT64)
     assert np.isfinite(bound.deterministic)
     assert bound.statistical <= bound.deterministic
+
+
+def test_the_largest_entry_has_the_error_of_those_that_may_be_it() -> None:
+    model = RoundingModel.of(FLOAT64, statistical=False, flush_to_zero=False)
+    assert Bounded([-1e30, 3.0], [1e14, 1e-16], model).max().error == 1e-16
+    assert Bounded([2.0, 3.0], [2.0, 1e-16], model).max().error == 2.0
+
+
+def test_what_a_half_format_keeps_is_rounded_and_what_others_keep_is_not() -> None:
+    for fmt, once in ((BFLOAT16, BFLOAT16.unit_roundoff), (FLOAT32, 0.0)):
+        third = Bounded([1.0 / 3.0], 0.0, granted_model(fmt, statistical=False))
+        assert once / 3.0 <= kept(third).error <= once
+    assert kept(np.ones(2)).tolist() == [1.0, 1.0]
+
+
+def test_what_is_taken_as_computed_costs_its_roundings_only() -> None:
+    model = RoundingModel.of(FLOAT64, statistical=False, flush_to_zero=False)
+    top: Any = Bounded([1e6], 1.0, model)
+    there_and_back: Any = (as_computed(top) + 0.5) - as_computed(top)
+    assert 0.0 < there_and_back.error < 1e6 * 2.0**-51
+    assert as_computed(1.0) == 1.0

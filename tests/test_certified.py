@@ -14,7 +14,7 @@ import sympy
 from flint import arb
 
 from specs import SPECS, Spec
-from specs.maths import exp, log
+from specs.maths import Exponential, elementary, exp, log, sqrt
 from verify.arithmetic.certified import Undecided, certify, certify_vjp, round_dyadic, round_ratio
 from verify.arithmetic.formats import FLOAT16, FLOAT32, FLOAT64, FORMATS, Format, Truth, error_in_ulp
 from verify.arithmetic.symbolic import evaluate_expression, symbolic_vjp
@@ -226,3 +226,28 @@ def test_a_reduced_loss_has_no_batch_axes() -> None:
     x = [np.ones((2, 3)), np.ones((2, 3))]
     assert batch_axes(SPECS["mse"], x, {"reduction": "mean"}) == {}
     assert batch_axes(SPECS["softmax"], x[:1], {"axis": 0}) == {}
+
+
+def test_a_derivative_is_not_lost_in_a_blurred_exponent() -> None:
+    """At the first precision exp(s) v / exp(s) has an exponent that may be anything: its slope is not 0."""
+    truth = certify_vjp(
+        lambda v: exp(1e300 * sqrt(3 + 0 * v)) * v / exp(1e300 * sqrt(3 + 0 * v)),
+        [np.array([0.75])],
+        (0,),
+        np.array([1.5]),
+        FLOAT64,
+        {},
+    )[0]
+    assert truth.nearest.tolist() == [1.5]
+
+
+def test_exponents_out_of_reach_come_back() -> None:
+    far, near = elementary("exp", arb(2.5e19)), elementary("exp", arb(1.25e19))
+    assert isinstance(far, Exponential)
+    assert (far * (1 / near**2)).overlaps(arb(1))
+
+
+def test_a_root_of_a_constant_has_a_value_among_balls() -> None:
+    x = sympy.Symbol("x")
+    for expression in (sympy.sqrt(3) * x, 3 * x / sympy.sqrt(3)):
+        assert (evaluate_expression(expression, {x: arb(2)}) ** 2).overlaps(arb(12))

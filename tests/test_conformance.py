@@ -475,12 +475,32 @@ def clipped_vjp(dy: Any, p: Any, t: Any, *, reduction: str = "mean") -> Any:
     return plain.binary_cross_entropy_vjp(dy, inside, t, reduction=reduction) * (inside == p)
 
 
+def smooth_l1(p: Any, t: Any, *, delta: float = 1.0, reduction: str = "mean") -> Any:
+    return plain.huber(p, t, delta=delta, reduction=reduction) / p.dtype.type(delta)
+
+
+def smooth_l1_vjp(dy: Any, p: Any, t: Any, *, delta: float = 1.0, reduction: str = "mean") -> Any:
+    return plain.huber_vjp(dy, p, t, delta=delta, reduction=reduction) / p.dtype.type(delta)
+
+
+def over_elements(log_p: Any, t: Any, *, reduction: str = "mean") -> Any:
+    rows = plain.kl_divergence(log_p, t, reduction=reduction)
+    return rows / rows.dtype.type(log_p.shape[-1] if reduction == "mean" else 1)
+
+
+def over_elements_vjp(dy: Any, log_p: Any, t: Any, *, reduction: str = "mean") -> Any:
+    slope = plain.kl_divergence_vjp(dy, log_p, t, reduction=reduction)
+    return slope / slope.dtype.type(log_p.shape[-1] if reduction == "mean" else 1)
+
+
 @pytest.mark.parametrize(
     ("op", "value", "vjp", "variant"),
     [
         ("mse", half, half_vjp, "half"),
         ("binary_cross_entropy", clipped, clipped_vjp, "clipped-to-1e-7"),
         ("binary_cross_entropy", clipped, plain.binary_cross_entropy_vjp, "clipped-to-1e-7"),
+        ("huber", smooth_l1, smooth_l1_vjp, "smooth_l1"),
+        ("kl_divergence", over_elements, over_elements_vjp, "mean-over-elements"),
     ],
 )
 @pytest.mark.parametrize("level", ["smoke", "ci"])
@@ -491,6 +511,53 @@ def test_a_variant_is_recognised_and_named(op: str, value: Any, vjp: Any, varian
     assert variant in outcome(report, op, "law:all").reason
 
 
+attention: Any = refnet.scaled_dot_product_attention
+
+
+def newest(mask: Any, causal: bool) -> Any:
+    """Causal, the last query beside the last key."""
+    return mask & np.tri(len(mask), mask.shape[1], mask.shape[1] - len(mask), dtype=bool) if causal else mask
+
+
+def bottom_right(q: Any, k: Any, v: Any, mask: Any, *, causal: bool = False, scale: Any = None) -> Any:
+    return attention(q, k, v, newest(mask, causal), scale=scale)
+
+
+def bottom_right_vjp(dy: Any, *arrays: Any, causal: bool = False, scale: Any = None) -> Any:
+    return attention.vjp(dy, *arrays[:3], newest(arrays[3], causal), scale=scale)
+
+
+def lost(mask: Any, causal: bool) -> Any:
+    """The queries that may attend to nothing, in a column."""
+    return ~(mask & np.tri(len(mask), mask.shape[1], dtype=bool) if causal else mask).any(-1)[:, None]
+
+
+def shared(q: Any, k: Any, v: Any, mask: Any, *, causal: bool = False, scale: Any = None) -> Any:
+    y = attention(q, k, v, mask, causal=causal, scale=scale)
+    return np.where(lost(mask, causal), v.mean(-2, keepdims=True), y)
+
+
+def shared_vjp(dy: Any, *arrays: Any, causal: bool = False, scale: Any = None) -> Any:
+    dq, dk, dv = attention.vjp(dy, *arrays, causal=causal, scale=scale)
+    of_lost = np.where(lost(arrays[3], causal), dy, dy.dtype.type(0)).sum(-2, keepdims=True)
+    return dq, dk, dv + of_lost / dy.dtype.type(dv.shape[-2])
+
+
+@pytest.mark.parametrize(
+    ("value", "vjp", "variant"),
+    [
+        (bottom_right, bottom_right_vjp, "causal-aligned-bottom-right"),
+        (shared, shared_vjp, "masked-queries-share-equally"),
+    ],
+)
+def test_a_variant_that_is_computed_otherwise_has_its_own_bound(value: Any, vjp: Any, variant: str) -> None:
+    op = "scaled_dot_product_attention"
+    functions = SimpleNamespace(**{op: value, f"{op}_vjp": vjp})
+    report = check(functions, ops=[op], dtypes=["float32"], level="smoke")
+    assert {o.verdict for o in report.outcomes} == {PASS, NOT_RUN}
+    assert outcome(report, op, "value", "float32").variant.startswith(f"{variant}: ")
+
+
 @pytest.mark.parametrize(
     ("op", "value", "vjp", "aspect"),
     [
@@ -499,6 +566,10 @@ def test_a_variant_is_recognised_and_named(op: str, value: Any, vjp: Any, varian
         ("mse", lambda p, t, *, reduction="mean": half(p, t, reduction=reduction) / 2, half_vjp, "value"),
         ("binary_cross_entropy", partial(clipped, epsilon=1e-3), clipped_vjp, "value"),
         ("binary_cross_entropy", plain.binary_cross_entropy, clipped_vjp, "vjp"),
+        ("huber", smooth_l1, plain.huber_vjp, "vjp"),
+        ("huber", plain.huber, smooth_l1_vjp, "vjp"),
+        ("kl_divergence", over_elements, plain.kl_divergence_vjp, "vjp"),
+        ("kl_divergence", plain.kl_divergence, over_elements_vjp, "vjp"),
     ],
 )
 def test_what_is_no_variant_fails(op: str, value: Any, vjp: Any, aspect: str) -> None:
@@ -553,6 +624,53 @@ def test_a_subnormal_number_may_lie_on_a_kink() -> None:
 def test_what_is_no_subgradient_fails() -> None:
     found = outcome(quick("relu", plain.relu, lambda dy, x: dy * np.heaviside(x, 2 * dy / dy)), "relu", "vjp")
     assert found.verdict is FAIL
+
+
+def mae_with_slope(slope: float) -> Callable[..., Any]:
+    def mae_vjp(dy: Any, p: Any, t: Any, *, reduction: str = "mean") -> Any:
+        right = plain.mae_vjp(np.ones_like(dy), p, t, reduction="sum" if dy.ndim == 0 else "none")
+        at = np.where(p == t, p.dtype.type(slope), right)
+        return dy * p.dtype.type(1 / p.size if reduction == "mean" else 1) * at
+
+    return mae_vjp
+
+
+def hinge_with_slope(slope: float) -> Callable[..., Any]:
+    def hinge_vjp(dy: Any, p: Any, t: Any, *, reduction: str = "mean") -> Any:
+        active = np.heaviside(1 - t * p, p.dtype.type(slope))
+        return dy / p.dtype.type(p.size if reduction == "mean" else 1) * (active * -t)
+
+    return hinge_vjp
+
+
+@pytest.mark.parametrize(
+    ("op", "vjp", "name"),
+    [
+        ("mae", mae_with_slope(0.0), ""),
+        ("mae", mae_with_slope(1.0), "derivative-1-at-p=t"),
+        ("mae", mae_with_slope(-1.0), "derivative--1-at-p=t"),
+        ("hinge", hinge_with_slope(0.0), ""),
+        ("hinge", hinge_with_slope(0.5), "derivative-0.5-at-tp=1"),
+        ("hinge", hinge_with_slope(1.0), "derivative-1-at-tp=1"),
+    ],
+)
+def test_a_subgradient_of_a_loss_is_known_under_the_share_of_the_example(
+    op: str, vjp: Any, name: str
+) -> None:
+    """dy / n or dy times a rounded 1 / n, and the slope of what has the kink times that of its argument."""
+    report = check(SimpleNamespace(**{op: getattr(plain, op), f"{op}_vjp": vjp}), ops=[op], level="ci")
+    assert {o.verdict for o in report.outcomes} == {PASS}
+    for dtype in DTYPES:
+        assert outcome(report, op, "vjp", dtype).variant.partition(":")[0] == name
+
+
+@pytest.mark.parametrize(
+    ("op", "vjp"),
+    [("mae", mae_with_slope(0.25)), ("hinge", hinge_with_slope(-1.0)), ("hinge", hinge_with_slope(2.0))],
+)
+def test_no_other_slope_of_a_loss_passes(op: str, vjp: Any) -> None:
+    report = check(SimpleNamespace(**{op: getattr(plain, op), f"{op}_vjp": vjp}), ops=[op])
+    assert outcome(report, op, "vjp").verdict is FAIL
 
 
 # ------------------------------------------------------------------------------------- bad candidates

@@ -38,6 +38,15 @@ VALUES: list[tuple[str, Format, list[Any], dict[str, Any]]] = [
     ("softmax_cross_entropy_with_integer_labels", FLOAT32, [[[103.0, 0.0]] * 3, [0, 0, 0]], {}),
     ("mse", FLOAT32, [[1.8e19] * 3, [0.0] * 3], {"reduction": "mean"}),
     ("mse", FLOAT64, [[1.5e-162] * 2, [0.0] * 2], {"reduction": "sum"}),
+    ("mae", FLOAT32, [[3e38] * 3, [0.0] * 3], {"reduction": "mean"}),
+    ("huber", FLOAT32, [[3e38] * 3, [0.0] * 3], {"reduction": "mean"}),
+    ("huber", FLOAT64, [[1e300, -1e300], [0.0, 0.0]], {"delta": 0.5, "reduction": "none"}),
+    ("huber", FLOAT64, [[1e-160, 1.0 + 2**-52], [0.0, 0.0]], {"reduction": "none"}),
+    ("log_cosh", FLOAT64, [[1e-8, 1e-160, 0.999, 1.0, 1000.0, -1e300], [0.0] * 6], {"reduction": "none"}),
+    ("log_cosh", FLOAT32, [[3e38] * 3, [0.0] * 3], {"reduction": "mean"}),
+    ("hinge", FLOAT32, [[-3e38] * 3, [1.0] * 3], {"reduction": "mean"}),
+    ("nll", FLOAT32, [[[-3e38, 0.0]] * 3, [0, 0, 0]], {"reduction": "mean"}),
+    ("kl_divergence", FLOAT64, [[[-MAX64, 0.0]], [[0.5, 0.5]]], {"reduction": "none"}),
     ("log_softmax", FLOAT64, [[[MAX64, -MAX64]]], {}),
     ("logsumexp", FLOAT64, [[[MAX64, MAX64]]], {}),
     ("hard_swish", FLOAT64, [[MAX64, -MAX64, 5e-324]], {}),
@@ -56,6 +65,9 @@ GRADIENTS: list[tuple[str, Format, list[Any], Any, dict[str, Any]]] = [
     ("softmax", FLOAT32, [[0.0, 1.0, 2.0]], [MAX32, MAX32, -MAX32], {}),
     ("log_softmax", FLOAT64, [[0.0, 0.0]], [MAX64, MAX64], {}),
     ("mse", FLOAT64, [0.1, 0.0], MAX64, {"reduction": "none"}),
+    ("mae", FLOAT64, [[MAX64, -MAX64], [-MAX64, MAX64]], 1.0, {}),
+    ("huber", FLOAT64, [[5e-324, 1e300], [0.0, -1e300]], MAX64, {"delta": 0.5}),
+    ("log_cosh", FLOAT64, [[5e-324, 1e-8, 1000.0], [0.0] * 3], [1.0] * 3, {"reduction": "none"}),
     ("sigmoid", FLOAT64, [[-700.0, 700.0]], [5e-324, MAX64], {}),
     ("tanh", FLOAT64, [[0.0, 300.0]], [MAX64, MAX64], {}),
     ("softsign", FLOAT64, [[1e160, -1e154]], [1.0, 1.0], {}),
@@ -100,6 +112,27 @@ def test_the_obvious_forms_overflow_there(name: str) -> None:
     bound = vjp_bounds(OPS[name], spec, cotangent, x, settings, FLOAT64)[0]
     with np.errstate(all="ignore"):
         assert not agrees(wrong(cotangent, *x), truth, bound.deterministic, FLOAT64)
+
+
+def _log_cosh(d: Any) -> Any:
+    return np.abs(d) + np.log1p(np.exp(-2.0 * np.abs(d))) - np.log(2.0)
+
+
+SMALL = np.array([1e-160, 1e-8, 1e-4, 0.01, -0.5])
+
+
+def test_log_cosh_keeps_the_digits_that_its_forms_lose() -> None:
+    """The bound of refnet's code alone, without those of libraries that lose them near 0."""
+    spec, x, settings = replace(SPECS["log_cosh"], forms=()), [SMALL, np.zeros(5)], {"reduction": "none"}
+    truth = certify(spec.definition, x, FLOAT64, settings)
+    bound = value_bound(OPS["log_cosh"], spec, x, settings, FLOAT64).deterministic
+    assert agrees(OPS["log_cosh"](*x, **settings), truth, bound, FLOAT64)
+    assert not agrees(_log_cosh(SMALL), truth, bound, FLOAT64)
+    dy = np.ones(5)
+    (slope,) = certify_vjp(spec.definition, x, (0,), dy, FLOAT64, settings)
+    granted = vjp_bounds(OPS["log_cosh"], spec, dy, x, settings, FLOAT64)[0].deterministic
+    assert agrees(OPS["log_cosh"].vjp(dy, *x, **settings)[0], slope, granted, FLOAT64)
+    assert not agrees(1.0 - 2.0 / (1.0 + np.exp(2.0 * SMALL)), slope, granted, FLOAT64)
 
 
 @pytest.mark.parametrize("row", [[np.inf, 0.0], [np.inf, 800.0], [np.inf, -np.inf, 3.0], [-np.inf, -np.inf]])

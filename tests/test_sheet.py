@@ -92,6 +92,17 @@ def test_a_convention_at_a_single_point_is_printed_apart() -> None:
     assert formula_of(SPECS["relu"]).exceptions == ()
 
 
+def test_what_the_slopes_at_a_kink_are_multiplied_by_is_said() -> None:
+    taken = "At t p = 1 the derivative jumps. The reference takes 0; 0, 0.5 and 1 are accepted, each times -t"
+    assert taken in words(printed("hinge"))
+    assert "each times" not in printed("mae")
+    assert formula_of(SPECS["mae"]).derivatives == ("∂y/∂p = sign(p - t)",)
+
+
+def test_a_name_of_two_words_keeps_its_underscore() -> None:
+    assert formula_of(SPECS["nll"]).definition == "y = -log_p₀"
+
+
 def test_formulas_do_without_unicode() -> None:
     for spec in SPECS.values():
         formula = formula_of(spec, unicode=False)

@@ -64,6 +64,9 @@ FEATURES: Mapping[str, tuple[str, Callable[[Recipe], bool]]] = {
         lambda r: r.sizes["c"] > 2 and bool((r.build().inputs[1] == r.sizes["c"] - 1).any()),
     ),
     "the other axis": ("softmax", lambda r: r.settings["axis"] == 0 and len(r.batch) == 2),
+    "one place before delta": ("huber", lambda r: _is_beside(r, -1)),
+    "one place beyond delta": ("huber", lambda r: _is_beside(r, 1)),
+    "a score on the margin": ("hinge", lambda r: bool((r.build().inputs[0] == r.build().inputs[1]).any())),
     "no reduction": ("mse", lambda r: r.settings["reduction"] == "none"),
     "a read-only array": ("softmax", lambda r: not r.build().inputs[0].flags.writeable),
     "a view with gaps": ("softmax", lambda r: _is_view(r.build()) and not r.build().inputs[0].flags.forc),
@@ -87,6 +90,12 @@ def _tied(
 
 def _reach(op: str) -> float:
     return reach(FLOAT32, SPECS[op].inputs[0])
+
+
+def _is_beside(recipe: Recipe, side: int) -> bool:
+    """A prediction next to the one at the distance delta = 1 above its target."""
+    p, t = recipe.build().inputs
+    return bool((p == np.nextafter(t + np.float32(1), np.float32(side * np.inf))).any())
 
 
 def _is_view(example: Example) -> bool:
@@ -152,8 +161,11 @@ def test_what_is_drawn_lies_in_the_domain_and_no_two_sizes_are_alike(name: str, 
                 assert ((wide >= 0) & (wide <= 4)).all()
             elif item.domain is Domain.NONNEGATIVE:
                 assert ((wide >= 0) & (wide <= reach(fmt, item))).all()
-            elif item.domain is Domain.REAL:
+            elif item.domain in (Domain.REAL, Domain.LOG_PROBABILITY):
                 assert (np.abs(wide) <= reach(fmt, item)).all()
+                assert item.domain is Domain.REAL or (wide <= 0).all()
+            elif item.domain is Domain.SIGN:
+                assert (np.abs(wide) == 1).all()
             else:
                 assert ((wide >= 0) & (wide <= 1)).all()
             if item.domain is Domain.DISTRIBUTION:

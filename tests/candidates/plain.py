@@ -141,6 +141,61 @@ def mse_vjp(dy: Array, p: Array, t: Array, *, reduction: str = "mean") -> Array:
     return _shared(dy, reduction, p.size) * 2 * (p - t)
 
 
+def mae(p: Array, t: Array, *, reduction: str = "mean") -> Array:
+    return _reduced(np.abs(p - t), reduction)
+
+
+def mae_vjp(dy: Array, p: Array, t: Array, *, reduction: str = "mean") -> Array:
+    return _shared(dy, reduction, p.size) * np.sign(p - t)
+
+
+def huber(p: Array, t: Array, *, delta: float = 1.0, reduction: str = "mean") -> Array:
+    size = np.abs(p - t)
+    return _reduced(
+        np.where(size <= delta, np.square(p - t) / 2, delta * size - delta * delta / 2), reduction
+    )
+
+
+def huber_vjp(dy: Array, p: Array, t: Array, *, delta: float = 1.0, reduction: str = "mean") -> Array:
+    return _shared(dy, reduction, p.size) * np.clip(p - t, -delta, delta)
+
+
+def log_cosh(p: Array, t: Array, *, reduction: str = "mean") -> Array:
+    size = np.abs(p - t)
+    return _reduced(size + np.log1p(np.exp(-2 * size)) - p.dtype.type(np.log(2)), reduction)
+
+
+def log_cosh_vjp(dy: Array, p: Array, t: Array, *, reduction: str = "mean") -> Array:
+    return _shared(dy, reduction, p.size) * np.tanh(p - t)
+
+
+def hinge(p: Array, t: Array, *, reduction: str = "mean") -> Array:
+    return _reduced(np.maximum(1 - t * p, 0), reduction)
+
+
+def hinge_vjp(dy: Array, p: Array, t: Array, *, reduction: str = "mean") -> Array:
+    return _shared(dy, reduction, p.size) * np.where(t * p < 1, -t, 0)
+
+
+def nll(log_p: Array, labels: Array, *, reduction: str = "mean") -> Array:
+    return _reduced(-np.take_along_axis(log_p, labels[..., None], axis=-1)[..., 0], reduction)
+
+
+def nll_vjp(dy: Array, log_p: Array, labels: Array, *, reduction: str = "mean") -> Array:
+    one_hot = np.eye(log_p.shape[-1], dtype=log_p.dtype)[labels]
+    return -np.expand_dims(_shared(dy, reduction, labels.size), -1) * one_hot
+
+
+def kl_divergence(log_p: Array, t: Array, *, reduction: str = "mean") -> Array:
+    ruled_out = (t == 0) & np.isinf(log_p)
+    own = t * np.log(np.where(t == 0, 1, t))
+    return _reduced((own - np.where(ruled_out, 0, t * log_p)).sum(axis=-1), reduction)
+
+
+def kl_divergence_vjp(dy: Array, log_p: Array, t: Array, *, reduction: str = "mean") -> Array:
+    return -np.expand_dims(_shared(dy, reduction, t[..., 0].size), -1) * t
+
+
 def sgd_step(param: Array, grad: Array, *, learning_rate: float) -> Array:
     return param - param.dtype.type(learning_rate) * grad
 

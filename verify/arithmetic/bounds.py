@@ -73,11 +73,14 @@ class RoundingModel:
     fmt: Format
     flushed_below: float = 0.0
     """Numbers of smaller magnitude may be read, and stored, as 0."""
+    memory: Format | None = None
+    """The format in which results are kept, if it is a narrower one."""
 
     @classmethod
-    def of(cls, fmt: Format, *, statistical: bool, flush_to_zero: bool) -> Self:
+    def of(cls, fmt: Format, *, statistical: bool, flush_to_zero: bool, memory: Format | None = None) -> Self:
         underflow = fmt.smallest_normal if flush_to_zero else fmt.smallest_subnormal
-        return cls(fmt.unit_roundoff, underflow, statistical, fmt, underflow if flush_to_zero else 0.0)
+        flushed_below = underflow if flush_to_zero else 0.0
+        return cls(fmt.unit_roundoff, underflow, statistical, fmt, flushed_below, memory)
 
     def constant_error(self, value: Floats) -> Floats:
         """What a constant loses when it is stored: a learning rate of 0.1 is no number of any format.
@@ -238,6 +241,14 @@ class Bounded(NDArrayOperatorsMixin):
 
     def argmax(self, axis: int) -> npt.NDArray[np.intp]:
         return np.asarray(self.value.argmax(axis))
+
+    def kept(self) -> Bounded:
+        """As it is kept in memory between two steps: rounded once more, where that is a half format."""
+        return self if self.model.memory is None else stored(self, self.model.memory)
+
+    def as_computed(self) -> Bounded:
+        """The same values, taken for exact: what is subtracted and added again costs its roundings only."""
+        return Bounded(self.value, 0.0, self.model)
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> Bounded:
         with np.errstate(all="ignore"):
@@ -459,16 +470,16 @@ def _or_none(passed: Floats, error: Floats) -> Floats:
     return np.where(error == 0.0, 0.0, passed)
 
 
-def _minimum(a: Bounded, b: Bounded) -> Bounded:
-    a_wins, b_wins = a.value + a.error < b.value - b.error, b.value + b.error < a.value - a.error
-    error = np.where(a_wins, a.error, np.where(b_wins, b.error, np.maximum(a.error, b.error)))
-    return Bounded(np.minimum(a.value, b.value), error, a.model)
-
-
 def _maximum(a: Bounded, b: Bounded) -> Bounded:
     a_wins, b_wins = a.value - a.error > b.value + b.error, b.value - b.error > a.value + a.error
     error = np.where(a_wins, a.error, np.where(b_wins, b.error, np.maximum(a.error, b.error)))
     return Bounded(np.maximum(a.value, b.value), error, a.model)
+
+
+def _minimum(a: Bounded, b: Bounded) -> Bounded:
+    """-max(-a, -b): a choice, which rounds nothing."""
+    larger = _maximum(Bounded(-a.value, a.error, a.model), Bounded(-b.value, b.error, b.model))
+    return Bounded(-larger.value, larger.error, a.model)
 
 
 def _sign(a: Bounded) -> Bounded:
@@ -503,9 +514,13 @@ def _sum(a: Bounded, axis: Any = 0, keepdims: bool = False) -> Bounded:
 
 
 def _largest(a: Bounded, axis: Any = 0, keepdims: bool = False, initial: Any = None) -> Bounded:
+    """Off by the error of an entry that may be the largest: of one that is surely at least another one's
+    least value. A score of -1e30 and its error of 1e14 are nothing beside one of 3."""
     at_least = {} if initial is None else {"initial": initial}
     value = a.value.max(axis=axis, keepdims=keepdims, **at_least)
-    return Bounded(value, a.error.max(axis=axis, keepdims=keepdims, initial=0.0), a.model)
+    least = (a.value - a.error).max(axis=axis, keepdims=True, **at_least)
+    error = np.where(a.value + a.error < least, 0.0, a.error)
+    return Bounded(value, error.max(axis=axis, keepdims=keepdims, initial=0.0), a.model)
 
 
 def _logaddexp_of_all(a: Bounded, axis: int = 0) -> Bounded:
@@ -657,8 +672,10 @@ def granted_model(fmt: Format, *, statistical: bool) -> RoundingModel:
     as compilers and accelerators do, except on the way to float16, which lives on them: its smallest normal
     number is 6e-5.
     """
-    inner = FLOAT32 if fmt.precision < FLOAT32.precision else fmt
-    return RoundingModel.of(inner, statistical=statistical, flush_to_zero=fmt is not FLOAT16)
+    flush_to_zero = fmt is not FLOAT16
+    if fmt.precision >= FLOAT32.precision:
+        return RoundingModel.of(fmt, statistical=statistical, flush_to_zero=flush_to_zero)
+    return RoundingModel.of(FLOAT32, statistical=statistical, flush_to_zero=flush_to_zero, memory=fmt)
 
 
 def in_model(inputs: Sequence[Any], model: RoundingModel) -> list[Any]:

@@ -145,9 +145,17 @@ def certify_vjp(
 
 
 def _slope(value: Any) -> Any:
-    """The coefficient of t; 0 for an output that does not depend on the moved element."""
+    """The coefficient of t; 0 for an output that does not depend on the moved element.
+
+    NaN, which decides nothing, where an exponent is too blurred for a ball: the derivative is lost with it.
+    """
+    depends = isinstance(value, Exponential) and (
+        isinstance(value.mantissa, Series) or isinstance(value.exponent, Series)
+    )
     value = value.ball() if isinstance(value, Exponential) else value
-    return value.terms[1] if isinstance(value, Series) else 0
+    if isinstance(value, Series):
+        return value.terms[1]
+    return arb.nan() if depends else 0
 
 
 def _outputs(
@@ -235,7 +243,8 @@ def _refinements(evaluate: Callable[[Kind], Exact]) -> Iterator[Exact]:
                 except Indeterminate:  # a branch cannot be chosen yet
                     continue
         try:
-            yield evaluate(RATIONALS)
+            with ctx.workprec(PRECISIONS[-1]):  # of the irrational constants, if there are any
+                yield evaluate(RATIONALS)
         except (NotRational, ZeroDivisionError):
             return
     finally:

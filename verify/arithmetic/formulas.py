@@ -110,11 +110,12 @@ def _symbols(item: Input, axes: tuple[str, ...], batched: bool, sizes: Mapping[s
         return np.zeros(shape, dtype=np.int64)
     if item.domain is Domain.MASK:
         return np.ones(shape, dtype=bool)
-    sign = "real" if item.domain is Domain.REAL else "nonnegative"
+    signless = (Domain.PROBABILITY, Domain.DISTRIBUTION, Domain.NONNEGATIVE, Domain.WEIGHT)
+    sign = "nonnegative" if item.domain in signless else "real"
     symbols = np.empty(shape, dtype=object)
     for index in np.ndindex(shape):
         subscript = _index(index, batched)
-        name = f"{item.name}_{subscript}" if subscript else item.name
+        name = item.name.replace("_", UNDERSCORE) + (f"_{subscript}" if subscript else "")
         symbols[index] = sympy.Symbol(name, **{sign: True})
     return symbols
 

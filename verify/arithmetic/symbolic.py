@@ -28,6 +28,8 @@ from verify.arithmetic.formats import Format, Truth, Values
 
 Exact = npt.NDArray[np.object_]
 
+HALF = sympy.Rational(1, 2)
+
 
 class Derivation(NamedTuple):
     """Gradients as expressions: `parts` are common subexpressions in the order in which to evaluate them."""
@@ -130,6 +132,9 @@ def evaluate_expression(node: Any, values: Mapping[Any, Any]) -> Any:
     if node.is_Piecewise:  # only the branch that is taken may be evaluated
         chosen = next(value for value, condition in node.args if evaluate_expression(condition, values))
         return evaluate_expression(chosen, values)
+    if node.is_Pow and node.args[0].is_Rational and node.args[1] in (HALF, -HALF):
+        root = arb(fmpq(int(node.args[0].p), int(node.args[0].q))).sqrt()  # of a constant: no sign to decide
+        return root if node.args[1] == HALF else 1 / root
     rule = _RULES.get(node.func)
     if rule is None:
         raise ValueError(f"no exact value for {node.func.__name__} in {node}")
@@ -142,8 +147,6 @@ def _power(base: Any, exponent: Any) -> Any:
     if exponent.q == 2:
         base = elementary("sqrt", arb(base) if isinstance(base, fmpq) else base)
     power = int(exponent.p)
-    if exponent.q == 2:
-        base = elementary("sqrt", base)
     return base**power if power >= 0 or isinstance(base, fmpq) else 1 / base**-power
 
 
@@ -158,14 +161,22 @@ def _compare(holds: Callable[[Any], Any]) -> Callable[[Any, Any], bool]:
     return compare
 
 
+def _sign(value: Any) -> int:
+    """-1, 0 or 1: the derivative of |x|, which sympy takes to be 0 at 0."""
+    positive, negative = (_compare(is_positive)(side, 0) for side in (value, -value))
+    return int(positive) - int(negative)
+
+
 _RULES: Mapping[Any, Callable[..., Any]] = {
     sympy.Add: lambda *terms: reduce(add, terms),
     sympy.Mul: lambda *factors: reduce(mul, factors),
     sympy.Pow: _power,
+    sympy.Abs: lambda x: _sign(x) * x,
     sympy.exp: lambda x: elementary("exp", x),
     sympy.log: lambda x: elementary("log", x),
     sympy.erf: lambda x: elementary("erf", x),
     sympy.core.numbers.Pi: arb.pi,
+    sympy.sign: _sign,
     sympy.core.numbers.Exp1: lambda: elementary("exp", 1),
     sympy.logic.boolalg.BooleanTrue: lambda: True,
     sympy.logic.boolalg.BooleanFalse: lambda: False,

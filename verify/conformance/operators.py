@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refnet import OPS
-from specs import SPECS, Aspect, Kink, Spec, Variant
-from verify.arithmetic.bounds import ErrorBound, granted_model, value_bounds, vjp_bounds
+from specs import SPECS, Aspect, Spec, Variant
+from verify.arithmetic.bounds import ErrorBound, value_bounds, vjp_bounds
 from verify.arithmetic.certified import certify_each, certify_vjp, in_order
-from verify.arithmetic.formats import FORMATS, Format, Truth
+from verify.arithmetic.formats import Format, Truth
 from verify.conformance.contract import ContractViolation, Values, flattened, invoke, settings_to_pass
 from verify.conformance.findings import Finding
 from verify.conformance.plan import MOST_WITH_GRADIENTS, Plan, draw
@@ -31,6 +31,8 @@ from verify.conformance.trial import (
 from verify.laws.examples import Example, batch_axes, dtype_of, output_shapes
 from verify.laws.law import Law, LawViolation, NotApplicable, Subject
 from verify.laws.laws import laws_of
+from verify.laws.subgradients import on_kink, subgradient
+from verify.mistakes.evidence import beyond
 from verify.reports.record import Verdict
 
 LAW_CASES = 5
@@ -215,7 +217,7 @@ def _expect_value(spec: Spec, fmt: Format, variant: Variant | None, trial: Trial
         return [Expected(truth, nothing, _title(variant)) for truth in lost]
     truths = certify_each(definition, inputs, fmt, trial.settings)
     return [
-        Expected(truth, _scaled(bound, variant), _title(variant))
+        Expected(truth, _scaled(bound, variant, inputs, trial.settings), _title(variant))
         for truth, bound in zip(truths, bounds, strict=True)
     ]
 
@@ -232,19 +234,24 @@ def _in_convention(
         return inputs, spec.definition
     prepared = variant.prepare(*inputs) if variant.prepare else inputs
     definition = variant.definition or spec.definition
-    if variant.divisor == 1:
+    divisor = variant.divisor
+    if divisor is None:
         return prepared, definition
-    return prepared, lambda *args, **settings: definition(*args, **settings) / variant.divisor
+    return prepared, lambda *x, **settings: definition(*x, **settings) / divisor(*x, **settings)
 
 
 def _with_forms(spec: Spec, variant: Variant | None) -> Spec:
     """The specification with the forms of a variant beside its own."""
-    return spec if variant is None or not variant.forms else replace(spec, forms=spec.forms + variant.forms)
+    return spec if variant is None else replace(spec, forms=(*spec.forms, *variant.forms))
 
 
-def _scaled(bound: ErrorBound, variant: Variant | None) -> ErrorBound:
-    scale = 1.0 if variant is None else 1.0 / variant.divisor
-    return ErrorBound(bound.deterministic * scale, bound.statistical * scale)
+def _scaled(
+    bound: ErrorBound, variant: Variant | None, inputs: Sequence[Values], settings: Mapping[str, Any]
+) -> ErrorBound:
+    if variant is None or variant.divisor is None:
+        return bound
+    divisor = float(variant.divisor(*inputs, **settings))
+    return ErrorBound(bound.deterministic / divisor, bound.statistical / divisor)
 
 
 def _title(variant: Variant | None) -> str:
@@ -257,13 +264,13 @@ def _title(variant: Variant | None) -> str:
 def _of_gradients(variant: Variant | None) -> tuple[Variant | None, ...]:
     """The conventions that a gradient may follow: that of the value; and where the value is only clipped,
     that of the reference too, because the gradient outside may be 0 or be left alone."""
-    return (variant, None) if variant is not None and variant.divisor == 1 else (variant,)
+    return (variant, None) if variant is not None and variant.divisor is None else (variant,)
 
 
 def _judge_gradients(
     spec: Spec, vjp: Function, conventions: Sequence[Variant | None], drawn: Drawn, fmt: Format, plan: Plan
 ) -> Judged:
-    own, allow = OPS[spec.name].vjp, partial(_allow_subgradients, spec.kinks)
+    own, allow = OPS[spec.name].vjp, partial(_allow_subgradients, spec, fmt)
     task = Task(f"{spec.name}_vjp", own, _optional(spec), vjp == own, allow)
     trials = [_gradient_trial(spec, c, e) for c, e in drawn if e.inputs[0].size <= MOST_WITH_GRADIENTS]
     return _judged(spec, vjp, task, trials, partial(_expect_gradients, spec, fmt), conventions, fmt, plan)
@@ -294,43 +301,36 @@ def _expect_gradients(spec: Spec, fmt: Format, variant: Variant | None, trial: T
     for k, truth, bound in zip(spec.differentiable, truths, bounds, strict=True):
         inside = np.equal(inputs[k], given[k])  # the gradient of a clipping is 0 where it changes something
         truth = Truth(np.where(inside, truth.nearest, 0), np.where(inside, truth.fraction, 0.0))
-        due.append(Expected(truth, _scaled(bound, variant), _title(variant)))
+        due.append(Expected(truth, _scaled(bound, variant, inputs, trial.settings), _title(variant)))
     return due
 
 
 def _allow_subgradients(
-    kinks: Sequence[Kink], trial: Trial, due: Sequence[Expected], results: Results
+    spec: Spec, fmt: Format, trial: Trial, due: Sequence[Expected], results: Results
 ) -> list[Expected]:
     """At a kink the candidate's own derivative, where it takes one that is allowed; and the name of that."""
     dy, *inputs = trial.arguments
     (truth, bound, variant), *others = due
-    for kink in kinks:
-        on_it = np.less_equal(np.abs(kink.distance(*inputs)), _unseen(dy))
+    for kink in spec.kinks:
+        on_it = on_kink(kink, inputs)
         convention = kink.convention_under(trial.settings)
-        for slope in kink.allowed_under(trial.settings):
-            theirs = on_it & _is_times(results[0], slope, dy)
-            if slope != convention and (theirs & (results[0] != truth.nearest)).any():
-                nearest = np.where(theirs, results[0], truth.nearest)
-                truth = Truth(nearest, np.where(theirs, 0.0, truth.fraction))
+        for slope in kink.allowed_under(trial.settings) if on_it.any() else ():
+            if slope == convention:
+                continue
+            other, granted = subgradient(spec, kink, slope, dy, inputs, trial.settings, fmt)
+            taken = on_it & beyond(results[0], truth, bound) & ~beyond(results[0], other, granted)
+            if taken.any():
+                truth = Truth(
+                    np.where(taken, other.nearest, truth.nearest),
+                    np.where(taken, other.fraction, truth.fraction),
+                )
+                bound = ErrorBound(
+                    np.where(taken, granted.deterministic, bound.deterministic),
+                    np.where(taken, granted.statistical, bound.statistical),
+                )
                 where = kink.where.replace(" ", "")
                 variant = f"derivative-{slope:g}-at-{where}: a subgradient other than the reference's"
     return [Expected(truth, bound, variant), *others]
-
-
-def _unseen(dy: Values) -> float:
-    """The largest distance from a kink that may be read as none: a subnormal number may be flushed to 0."""
-    fmt = FORMATS[dy.dtype.name]
-    flushed_below = granted_model(fmt, statistical=False).flushed_below
-    return flushed_below - fmt.smallest_subnormal if flushed_below else 0.0
-
-
-def _is_times(result: Values, slope: float, dy: Values) -> Values:
-    """Where a result is slope * dy but for rounding: of the slope, which may be no number of the format, of a
-    quotient and of a product, u each to first order; and of the result of a half format, once more."""
-    fmt = FORMATS[dy.dtype.name]
-    due = slope * dy.astype(np.float64)
-    with np.errstate(all="ignore"):
-        return np.asarray(np.abs(result.astype(np.float64) - due) <= 4.0 * fmt.unit_roundoff * np.abs(due))
 
 
 # -------------------------------------------------------------------------------------------------- laws

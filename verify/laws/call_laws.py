@@ -165,7 +165,7 @@ def _nan_propagates(subject: Subject, example: Example, fmt: Format) -> None:
     for k, x in enumerate(whole.inputs):
         if not spec.inputs[k].domain.is_floating or not x.size:
             continue
-        at = tuple(size // 2 for size in x.shape)
+        at = _place(spec, whole, k)
         poisoned = x.copy()
         poisoned[at] = np.nan
         others = whole.inputs[:k], whole.inputs[k + 1 :]
@@ -183,6 +183,14 @@ def _nan_propagates(subject: Subject, example: Example, fmt: Format) -> None:
             if spread.any():
                 index = tuple(int(i) for i in np.argwhere(spread)[0])
                 raise LawViolation(f"NaN at {at} of input {k} has spread to the output at {index}")
+
+
+def _place(spec: Spec, example: Example, k: int) -> tuple[int, ...]:
+    """An element in the middle of an input; of log-probabilities the one at the label, if there are labels,
+    because a loss that picks that one depends on no other."""
+    at = tuple(size // 2 for size in example.inputs[k].shape)
+    picked = spec.inputs[k].domain is Domain.LOG_PROBABILITY and spec.inputs[-1].domain is Domain.INDEX
+    return (*at[:-1], int(example.inputs[-1][at[:-1]])) if picked else at
 
 
 def _nan_reaches_gradients(subject: Subject, example: Example, fmt: Format) -> None:
@@ -292,7 +300,8 @@ def _rounding_of_gradients(subject: Subject, example: Example, fmt: Format) -> l
 def _vjp_homogeneous(subject: Subject, example: Example, fmt: Format) -> None:
     """vjp(s dy) = s vjp(dy) for s = 4 and s = -1/2, bit for bit: neither a power of two nor a sign rounds.
 
-    The half formats compute in float32 and round once, so intermediate results have the range of float32.
+    The half formats compute in float32 and round once, so intermediate results have the range of float32; a
+    candidate that keeps some of them in float16, where they may underflow, is granted its bound.
     """
     inner = fmt if fmt.precision >= FLOAT32.precision else FLOAT32
     example = _tame(subject.spec, example, inner)
@@ -302,9 +311,12 @@ def _vjp_homogeneous(subject: Subject, example: Example, fmt: Format) -> None:
     parts = []
     for factor in (4.0, -0.5):
         scaled = example.with_cotangents(partial(_times, factor))
+        bounds: Sequence[Any] = [0.0] * len(once)
+        if inner is not fmt and not subject.is_reference:
+            bounds = subject.gradient_bounds(scaled, fmt)
         for k, (one, found) in enumerate(zip(once, subject.gradients(scaled), strict=True)):
             safe = (np.abs(one) >= low) & (np.abs(one) < high)
-            exactly = np.where(safe, 0.0, np.inf)
+            exactly = np.where(safe, 2.0 * bounds[k], np.inf)
             due = factor * np.where(safe, one, 0.0)
             parts.append(Comparison(found, due, exactly, f"gradient {k} of {factor} dy"))
     require_each(parts)

@@ -193,6 +193,30 @@ def _one_hot(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, item
     return np.eye(shape[-1])[rng.integers(shape[-1], size=shape[:-1])]
 
 
+def _signs(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, item: Input) -> Any:
+    return rng.choice((-1.0, 1.0), shape)
+
+
+def _normalised(draw: Draw) -> Draw:
+    """The logarithms of distributions, from logits."""
+
+    def logarithms(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, item: Input) -> Any:
+        z = draw(rng, shape, fmt, item)
+        shifted = z - z.max(axis=-1, keepdims=True)
+        return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+    return logarithms
+
+
+def _not_above_zero(draw: Draw) -> Draw:
+    """Logarithms of any probabilities: what is linear in them needs no sum of 1."""
+
+    def logarithms(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, item: Input) -> Any:
+        return -np.abs(draw(rng, shape, fmt, item))
+
+    return logarithms
+
+
 def _lopsided(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, item: Input) -> Any:
     """Probabilities of all orders of magnitude; the definition does not need their sum to be exact."""
     p = np.exp2(rng.uniform(0.9 * fmt.emin, -1.0, shape))
@@ -241,6 +265,11 @@ _DRAWS: Mapping[tuple[Domain, bool], Mapping[str, Draw]] = {
         "small": _lopsided, "saturating": _lopsided, "mixed": _lopsided, "subnormal": _lopsided,
     },
     (Domain.DISTRIBUTION, False): {"normal": _weights, "small": _weights, "ties": _weights},
+    (Domain.LOG_PROBABILITY, True): {
+        **{regime: _not_above_zero(draw) for regime, draw in REAL_REGIMES.items()},
+        "normal": _normalised(_normal), "dominated": _normalised(_dominated),
+    },
+    (Domain.SIGN, False): {},
 }  # fmt: skip
 _OTHERWISE: Mapping[tuple[Domain, bool], Draw] = {
     (Domain.WEIGHT, False): _class_weights,
@@ -248,7 +277,28 @@ _OTHERWISE: Mapping[tuple[Domain, bool], Draw] = {
     (Domain.PROBABILITY, False): _certain,
     (Domain.DISTRIBUTION, True): _weights,
     (Domain.DISTRIBUTION, False): _one_hot,
+    (Domain.SIGN, False): _signs,
 }
+
+UNBOUNDED = (Domain.REAL, Domain.NONNEGATIVE, Domain.LOG_PROBABILITY)
+"""The domains that a format ends, and no number of their own."""
+
+BESIDE = "dominated"
+"""The regime of numbers in pairs: a long row with one large entry means nothing to what has no rows."""
+
+
+def _paired(rng: np.random.Generator, item: Input, x: Values, other: Values, domain: Domain) -> Values:
+    """Numbers at the distances `near` from others, and at the next ones before and after.
+
+    The others are put on a grid first, so that float16 and wider formats hold the sums.
+    """
+    if domain in UNBOUNDED:
+        other[...] = (np.round(8.0 * other.astype(np.float64)) / 8.0).astype(other.dtype)
+    distance = rng.choice(item.near, x.shape) * rng.choice((-1.0, 1.0), x.shape)
+    at = (other.astype(np.float64) + distance).astype(x.dtype)
+    side = rng.integers(-1, 2, x.shape)
+    below, above = (np.nextafter(at, x.dtype.type(end)) for end in (-np.inf, np.inf))
+    return np.asarray(np.where(side < 0, below, np.where(side > 0, above, at)))
 
 
 SEAMS = "dominated"
@@ -271,9 +321,12 @@ def make_example(
         if spec.seams and regime == SEAMS and item.domain is Domain.REAL:
             draw = partial(_around, spec.seams)
         drawn = np.asarray(draw(rng, dims, fmt, item))
-        if item.domain in (Domain.REAL, Domain.NONNEGATIVE):
+        if item.domain in UNBOUNDED:
             drawn = np.clip(drawn, -reach(fmt, item), reach(fmt, item))
         inputs.append(np.asarray(drawn.astype(fmt.dtype)))
+    for k, item in enumerate(spec.inputs):
+        if item.near and regime == BESIDE:
+            inputs[k] = _paired(rng, item, inputs[k], inputs[k + 1], spec.inputs[k + 1].domain)
     return Example(tuple(inputs), dict(settings), cotangent(spec, fmt, inputs, settings, rng), regime)
 
 

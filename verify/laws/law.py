@@ -16,6 +16,7 @@ from verify.arithmetic.bounds import SLACK, value_bounds, vjp_bounds
 from verify.arithmetic.certified import in_order
 from verify.arithmetic.formats import Format
 from verify.laws.examples import Example
+from verify.laws.subgradients import on_kink, subgradient
 
 Values = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -103,9 +104,20 @@ class Subject:
             fmt,
         )
         values = self.reference.vjp(example.dy, *example.inputs, **example.settings)
-        return tuple(
+        first, *others = (
             _decided(bound.deterministic, value, fmt) for bound, value in zip(bounds, values, strict=True)
         )
+        return self._at_kinks(first, example, fmt), *others
+
+    def _at_kinks(self, bound: Floats, example: Example, fmt: Format) -> Floats:
+        """The bound of the loosest slope that may be taken: nothing rounds a slope of 0."""
+        for kink in self.spec.kinks:
+            at = on_kink(kink, example.inputs)
+            for slope in kink.allowed_under(example.settings) if at.any() else ():
+                given = example.dy, example.inputs, example.settings
+                _, granted = subgradient(self.spec, kink, slope, *given, fmt)
+                bound = np.where(at, np.maximum(bound, granted.deterministic * SLACK), bound)
+        return bound
 
 
 def exact_total(x: Floats) -> float:

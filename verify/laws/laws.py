@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from specs import Spec
+from verify.laws.attention_laws import ATTENTION_LAWS
 from verify.laws.call_laws import CALL_LAWS
 from verify.laws.law import Law
 from verify.laws.step_laws import STEP_LAWS
 from verify.laws.value_laws import VALUE_LAWS
 from verify.laws.weight_laws import WEIGHT_LAWS
 
-_TABLES = (VALUE_LAWS, STEP_LAWS, WEIGHT_LAWS, CALL_LAWS)
+_TABLES = (VALUE_LAWS, ATTENTION_LAWS, STEP_LAWS, WEIGHT_LAWS, CALL_LAWS)
 
 LAWS: Mapping[str, Law] = MappingProxyType({law.name: law for table in _TABLES for law in table})
 """Every law of operators by its name."""

@@ -109,6 +109,10 @@ def elements(spec: Spec, position: int, fmt: Format) -> SearchStrategy[float]:
         special = st.sampled_from(_special_reals(spec, position, fmt))
         size = st.one_of(special, magnitudes(fmt, reach(fmt, item)))
         return st.builds(math.copysign, size, st.sampled_from((1.0, -1.0)))
+    if item.domain is Domain.SIGN:
+        return st.sampled_from((1.0, -1.0))
+    if item.domain is Domain.LOG_PROBABILITY:
+        return st.one_of(st.sampled_from((0.0, 1.0)), magnitudes(fmt, reach(fmt, item))).map(lambda x: -x)
     tiny = (fmt.smallest_subnormal, fmt.smallest_normal, 1.0 - fmt.unit_roundoff)
     return st.one_of(st.sampled_from((0.0, 1.0, 0.5, *tiny)), magnitudes(fmt, 1.0))
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 import refnet
-from specs import Domain, Spec
-from verify.arithmetic.bounds import SLACK, composition_bound
+from specs import SPECS, Domain, Spec
+from verify.arithmetic.bounds import SLACK, composition_bound, value_bound
 from verify.arithmetic.formats import FLOAT16, FLOAT32, FLOAT64, Format
 from verify.laws.examples import Example
 from verify.laws.law import (
@@ -30,6 +30,7 @@ from verify.laws.law import (
     require,
     require_each,
 )
+from verify.laws.subgradients import on_kink
 
 
 def _exact_sum(x: Floats, axis: int) -> Floats:
@@ -176,19 +177,15 @@ def _nonpositive(subject: Subject, example: Example, fmt: Format) -> None:
 
 
 def _zero_when_perfect(subject: Subject, example: Example, fmt: Format) -> None:
-    """Zero at p = t (made certain, where t is a distribution); above 0 at a wrong answer.
+    """Zero at a perfect answer: p = t (made certain, where t is a distribution), or the logarithm of that;
+    above 0 at a wrong one.
 
     A wrong answer is the example's own, or far from the target, and wrong is what refnet's loss less twice
     the bound says is above 0: one bound for refnet and one for the subject.
     """
     example = example.with_settings(reduction="none")
-    target = np.asarray(example.inputs[1])
-    far = np.full_like(target, 0.5)
-    if subject.spec.inputs[1].domain is Domain.REAL:
-        far = np.asarray(target + np.maximum(np.abs(target), 1.0)).astype(target.dtype)
-    else:
-        target = _made_certain(target, subject.spec)
-    perfect = example.with_inputs(target.copy(), target)
+    right, far, target = _answers(subject.spec, *example.inputs)
+    perfect = example.with_inputs(right, target)
     granted = 0.0 if subject.is_reference else subject.output_bound(perfect, fmt)
     require(subject.outputs(perfect), 0.0, granted, "the loss of a perfect answer")
     for answer in (far, example.inputs[0]):
@@ -198,6 +195,26 @@ def _zero_when_perfect(subject: Subject, example: Example, fmt: Format) -> None:
         surely = due > 2.0 * bound
         if not (losses[surely] > 0.0).all():
             raise LawViolation(f"the loss of a wrong answer is {losses[surely].min()!r}, not above 0")
+
+
+def _answers(spec: Spec, given: Values, target: Values) -> tuple[Values, Values, Values]:
+    """A perfect answer, one that is far from it, and the target that they answer."""
+    domain = spec.inputs[1].domain
+    if domain is Domain.REAL:
+        return (
+            target.copy(),
+            np.asarray(target + np.maximum(np.abs(target), 1.0)).astype(target.dtype),
+            target,
+        )
+    if domain is Domain.SIGN:
+        return target.copy(), np.asarray(-target), target
+    if domain is Domain.INDEX:
+        certain = np.equal(np.arange(given.shape[-1]), target[..., None]).astype(given.dtype)
+    else:
+        target = certain = _made_certain(target, spec)
+    if spec.inputs[0].domain is Domain.LOG_PROBABILITY:  # -1 for log(0): wrong enough, and finite
+        return certain - certain.dtype.type(1), np.full_like(certain, -1.0), target
+    return certain.copy(), np.full_like(certain, 0.5), target
 
 
 def _made_certain(target: Values, spec: Spec) -> Values:
@@ -265,6 +282,38 @@ def _sign_preserving(subject: Subject, example: Example, fmt: Format) -> None:
     require(y, due, granted, "a value of the sign of x")
 
 
+def _even(subject: Subject, example: Example, fmt: Format) -> None:
+    """The gradient then changes its sign, but on a kink, where it may be that of either side."""
+    mirror = example.with_inputs(*(np.asarray(-x) for x in example.inputs))
+    granted = subject.output_bound(example, fmt) + subject.output_bound(mirror, fmt)
+    parts = [Comparison(subject.outputs(mirror), subject.outputs(example), granted, "f(-p, -t)")]
+    if subject.vjp is not None:
+        due, found = subject.gradients(example)[0], subject.gradients(mirror)[0]
+        bounds = (subject.gradient_bounds(each, fmt)[0] for each in (example, mirror))
+        granted = np.add(*bounds)
+        for kink in subject.spec.kinks:
+            granted = np.where(on_kink(kink, example.inputs), np.inf, granted)
+        parts.append(Comparison(found, -due, granted, "the gradient at (-p, -t)"))
+    require_each(parts)
+
+
+def _gibbs(subject: Subject, example: Example, fmt: Format) -> None:
+    """sum t log(t / p) >= -log(sum p) for a distribution t: the log-sum inequality (Cover & Thomas, 2.7.1).
+
+    With log-probabilities that are normalised it says that a divergence is not negative; that of rounded ones
+    may be, and so it says by how much.
+    """
+    example = example.with_settings(reduction="none")
+    log_p, t = (x.astype(np.float64) for x in example.inputs)
+    if not (t.sum(axis=-1) == 1.0).all():
+        raise NotApplicable("targets that do not sum to exactly 1")
+    op = refnet.logsumexp
+    least = -op(log_p)
+    slack = value_bound(op, SPECS["logsumexp"], [log_p], {}, FLOAT64).deterministic
+    y, granted = subject.outputs(example), subject.output_bound(example, fmt) + slack * SLACK
+    require(y, np.maximum(y, least), np.where(np.isnan(granted), np.inf, granted), "the divergence")
+
+
 # ------------------------------------------------------------------------------------------ compositions
 
 
@@ -315,6 +364,8 @@ VALUE_LAWS = (
     Law("positively-homogeneous", "f(2 x) = 2 f(x)", _positively_homogeneous),
     Law("linear-on-positives", "f(2 x) = 2 f(x) for x >= 0", _linear_on_positives),
     Law("sign-preserving", "f(x) has the sign of x, or is 0", _sign_preserving),
+    Law("even", "f(-p, -t) = f(p, t)", _even),
+    Law("gibbs", "no divergence is below minus the logarithm of what the probabilities sum to", _gibbs),
     Law("composition", "the loss in logits equals the composition it replaces", _composition),
     Law(
         "permutation-equivariant",

@@ -248,6 +248,200 @@ def _mse_over_columns(dy: Any, p: Any, t: Any, *, reduction: Reduction = "mean")
     return (2 * _share(dy, len(p) if p.ndim else 1, reduction) * (p - t),)
 
 
+# --------------------------------------------------------------------------- other losses of a difference
+
+
+def _mae_squared(p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return _reduced((p - t) * (p - t), reduction)
+
+
+def _mae_signed(p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return _reduced(p - t, reduction)
+
+
+def _mae_root(p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return _reduced(np.sqrt((p - t) * (p - t)), reduction)
+
+
+def _mae_quotient(dy: Any, p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return (_share(dy, p.size, reduction) * ((p - t) / np.abs(p - t)),)
+
+
+def _mae_gradient_reversed(dy: Any, p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return (_share(dy, p.size, reduction) * np.sign(t - p),)
+
+
+def _mae_not_averaged(dy: Any, p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return (dy * np.sign(p - t),)
+
+
+def _huber_without_absolute(p: Any, t: Any, *, delta: float = 1.0, reduction: Reduction = "mean") -> Any:
+    """Half a mask: an error below -delta belongs to neither piece."""
+    d, width = p - t, p.dtype.type(delta)
+    square = np.where(np.abs(d) <= width, d * d / 2, p.dtype.type(0))
+    return _reduced(square + np.where(d > width, width * (np.abs(d) - width / 2), p.dtype.type(0)), reduction)
+
+
+def _huber_masks_multiplied(p: Any, t: Any, *, delta: float = 1.0, reduction: Reduction = "mean") -> Any:
+    d, width = p - t, p.dtype.type(delta)
+    near = (np.abs(d) <= width).astype(p.dtype)
+    return _reduced(near * (d * d) / 2 + (1 - near) * width * (np.abs(d) - width / 2), reduction)
+
+
+def _huber_without_half(p: Any, t: Any, *, delta: float = 1.0, reduction: Reduction = "mean") -> Any:
+    """d^2 near, 2 delta |d| - delta^2 beyond: continuous, and twice the loss."""
+    return refnet.huber(p, t, delta=delta, reduction=reduction) * p.dtype.type(2)
+
+
+def _huber_jumps(p: Any, t: Any, *, delta: float = 1.0, reduction: Reduction = "mean") -> Any:
+    d, width = p - t, p.dtype.type(delta)
+    return _reduced(np.where(np.abs(d) <= width, d * d / 2, width * np.abs(d)), reduction)
+
+
+def _huber_of_delta_one(p: Any, t: Any, *, delta: float = 1.0, reduction: Reduction = "mean") -> Any:
+    return refnet.huber(p, t, reduction=reduction)
+
+
+def _huber_not_limited(dy: Any, p: Any, t: Any, *, delta: float = 1.0, reduction: Reduction = "mean") -> Any:
+    return (_share(dy, p.size, reduction) * (p - t),)
+
+
+def _huber_limited_to_one(
+    dy: Any, p: Any, t: Any, *, delta: float = 1.0, reduction: Reduction = "mean"
+) -> Any:
+    """sign(d) beyond delta: the gradient of smooth L1 on one side, of Huber on the other."""
+    d = p - t
+    return (_share(dy, p.size, reduction) * np.where(np.abs(d) <= p.dtype.type(delta), d, np.sign(d)),)
+
+
+def _log_cosh_overflows(p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return _reduced(np.log(np.cosh(p - t)), reduction)
+
+
+def _log_cosh_one_sided(p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    zero, two = p.dtype.type(0), p.dtype.type(2)
+    return _reduced((p - t) + np.logaddexp(two * (t - p), zero) - np.log(two), reduction)
+
+
+def _log_cosh_naive_softplus(p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    d = p - t
+    return _reduced(d + np.log1p(np.exp(-2 * d)) - np.log(p.dtype.type(2)), reduction)
+
+
+def _log_cosh_without_log_2(p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return _reduced(np.logaddexp(p - t, t - p), reduction)
+
+
+def _log_cosh_softplus_once(p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    """d + softplus(-d) - log(2), where -2 d belongs."""
+    return _reduced((p - t) + np.logaddexp(t - p, p.dtype.type(0)) - np.log(p.dtype.type(2)), reduction)
+
+
+def _log_cosh_quotient(dy: Any, p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return (_share(dy, p.size, reduction) * (np.sinh(p - t) / np.cosh(p - t)),)
+
+
+def _log_cosh_gradient_of_square(dy: Any, p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    """1 - tanh(d)^2 is the derivative of the derivative."""
+    slope = np.tanh(p - t)
+    return (_share(dy, p.size, reduction) * (1 - slope * slope),)
+
+
+def _hinge_without_margin(p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return _reduced(np.maximum(-t * p, p.dtype.type(0)), reduction)
+
+
+def _hinge_open(p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return _reduced(1 - t * p, reduction)
+
+
+def _hinge_squared(p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return _reduced(np.square(np.maximum(1 - t * p, p.dtype.type(0))), reduction)
+
+
+def _hinge_mapped_twice(p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return _reduced(np.maximum(1 - (2 * t - 1) * p, p.dtype.type(0)), reduction)
+
+
+def _hinge_always_pulls(dy: Any, p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return (_share(dy, p.size, reduction) * -t,)
+
+
+def _hinge_gradient_without_margin(dy: Any, p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return (_share(dy, p.size, reduction) * np.where(t * p < 0, -t, p.dtype.type(0)),)
+
+
+# --------------------------------------------------------------------------------- log-probabilities
+
+
+def _nll_sign(log_p: Any, labels: Any, *, reduction: Reduction = "mean") -> Any:
+    return -refnet.nll(log_p, labels, reduction=reduction)
+
+
+def _nll_likelihood(log_p: Any, labels: Any, *, reduction: Reduction = "mean") -> Any:
+    return _reduced(-np.exp(np.take_along_axis(log_p, labels[..., None], -1)[..., 0]), reduction)
+
+
+def _nll_over_batch_and_classes(log_p: Any, labels: Any, *, reduction: Reduction = "mean") -> Any:
+    one_hot = labels[..., None] == np.arange(log_p.shape[-1])
+    chosen = np.where(one_hot, -log_p, log_p.dtype.type(0))
+    return _reduced(chosen.sum(axis=-1) if reduction == "none" else chosen, reduction)
+
+
+def _nll_normalises(log_p: Any, labels: Any, *, reduction: Reduction = "mean") -> Any:
+    return refnet.softmax_cross_entropy_with_integer_labels(log_p, labels, reduction=reduction)
+
+
+def _nll_off_by_one(log_p: Any, labels: Any, *, reduction: Reduction = "mean") -> Any:
+    return refnet.nll(log_p, (labels + 1) % log_p.shape[-1], reduction=reduction)
+
+
+def _nll_gradient_by_logits(dy: Any, log_p: Any, labels: Any, *, reduction: Reduction = "mean") -> Any:
+    one_hot = labels[..., None] == np.arange(log_p.shape[-1])
+    return (np.expand_dims(_share(dy, labels.size, reduction), -1) * (np.exp(log_p) - one_hot),)
+
+
+def _nll_not_averaged(dy: Any, log_p: Any, labels: Any, *, reduction: Reduction = "mean") -> Any:
+    return refnet.nll.vjp(np.full(labels.shape, dy), log_p, labels, reduction="none")
+
+
+def _kl_reversed(log_p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return _reduced((np.exp(log_p) * (log_p - np.log(t))).sum(axis=-1), reduction)
+
+
+def _kl_sign(log_p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return -refnet.kl_divergence(log_p, t, reduction=reduction)
+
+
+def _kl_without_entropy(log_p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return _reduced(-(t * log_p).sum(axis=-1), reduction)
+
+
+def _kl_zero_log_zero(log_p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return _reduced((t * (np.log(t) - log_p)).sum(axis=-1), reduction)
+
+
+def _kl_zero_times_infinity(log_p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    own = np.where(t == 0, t, t * np.log(np.where(t == 0, t.dtype.type(1), t)))
+    return _reduced((own - t * log_p).sum(axis=-1), reduction)
+
+
+def _kl_epsilon(log_p: Any, t: Any, *, reduction: Reduction = "mean", epsilon: float = 1e-8) -> Any:
+    return _reduced((t * (np.log(t + t.dtype.type(epsilon)) - log_p)).sum(axis=-1), reduction)
+
+
+def _kl_of_probabilities(log_p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return _reduced((t * (np.log(t) - np.exp(log_p))).sum(axis=-1), reduction)
+
+
+def _kl_gradient_by_logits(dy: Any, log_p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return (np.expand_dims(_share(dy, t[..., 0].size, reduction), -1) * (np.exp(log_p) - t),)
+
+
+def _kl_gradient_over_classes(dy: Any, log_p: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+    return (-t * np.expand_dims(_share(dy, t.size, reduction), -1),)
+
+
 MISTAKES = (
     Mistake(
         "bce-epsilon-in-the-logarithm",
@@ -594,5 +788,308 @@ MISTAKES = (
         ("vjp", "symbolic", "gradient-reductions-agree"),
         vjp=_mse_over_columns,
         source="pytorch/pytorch#3924; albertpumarola/GANimation#74",
+    ),
+    Mistake("mae-squared", "mae", "the square, not the absolute difference", ("value",), value=_mae_squared),
+    Mistake(
+        "mae-signed",
+        "mae",
+        "errors of opposite signs cancel",
+        ("value", "nonnegative", "even"),
+        value=_mae_signed,
+    ),
+    Mistake(
+        "mae-root-of-square",
+        "mae",
+        "sqrt((p - t)^2) overflows for large differences, and is 0 for small ones",
+        ("value", "bounds"),
+        value=_mae_root,
+        source="Higham, Accuracy and Stability of Numerical Algorithms (2002), 27.8",
+    ),
+    Mistake(
+        "mae-gradient-by-a-quotient",
+        "mae",
+        "(p - t) / |p - t| is NaN where the prediction is right",
+        ("vjp",),
+        vjp=_mae_quotient,
+        source="rsokl/MyGrad#379",
+    ),
+    Mistake(
+        "mae-gradient-reversed",
+        "mae",
+        "sign(t - p): each step leads away from the target",
+        GRADIENT,
+        vjp=_mae_gradient_reversed,
+    ),
+    Mistake(
+        "mae-gradient-not-averaged",
+        "mae",
+        "the gradient of the sum where the loss is the mean",
+        (*GRADIENT, "gradient-reductions-agree"),
+        vjp=_mae_not_averaged,
+        source="dennybritz/nn-from-scratch#13; davharris/mistnet#33",
+    ),
+    Mistake(
+        "huber-without-absolute",
+        "huber",
+        "the linear piece is for d > delta only: errors below -delta cost nothing",
+        ("value", "even", "zero-when-perfect"),
+        value=_huber_without_absolute,
+        source="marlbenchmark/on-policy#47",
+    ),
+    Mistake(
+        "huber-masks-multiplied",
+        "huber",
+        "a mask of 0 times the square of a large difference, which is infinite, is NaN",
+        ("value", "special-values", "bounds"),
+        value=_huber_masks_multiplied,
+        source="derived from marlbenchmark/on-policy#47",
+    ),
+    Mistake(
+        "huber-without-half",
+        "huber",
+        "the half is missing in both pieces",
+        ("value",),
+        value=_huber_without_half,
+        source="derived from uu-sml/sml-book-page#17",
+    ),
+    Mistake(
+        "huber-jumps-at-delta",
+        "huber",
+        "delta |d| without the - delta / 2 that joins the pieces",
+        ("value",),
+        value=_huber_jumps,
+        source="derived from pytorch/pytorch#17447",
+    ),
+    Mistake(
+        "huber-delta-ignored",
+        "huber",
+        "delta is 1 whatever was asked for",
+        ("value",),
+        value=_huber_of_delta_one,
+        source="derived from xuannianz/EfficientDet#93",
+    ),
+    Mistake(
+        "huber-gradient-not-limited",
+        "huber",
+        "the gradient of the square everywhere",
+        GRADIENT,
+        vjp=_huber_not_limited,
+    ),
+    Mistake(
+        "huber-gradient-limited-to-one",
+        "huber",
+        "sign(d) beyond delta, where delta sign(d) belongs",
+        ("vjp",),
+        vjp=_huber_limited_to_one,
+        source="derived from xuannianz/EfficientDet#93",
+    ),
+    Mistake(
+        "log-cosh-infinity-less-infinity",
+        "log_cosh",
+        "d + softplus(-2 d) is infinity less infinity for a difference of minus infinity",
+        ("special-values",),
+        value=_log_cosh_one_sided,
+        source="derived from keras-team/keras#8524",
+    ),
+    Mistake(
+        "log-cosh-overflows",
+        "log_cosh",
+        "cosh(d) overflows at d = 711, in float32 at 90",
+        ("value", "special-values", "bounds"),
+        value=_log_cosh_overflows,
+        source="keras-team/keras#8524; Lightning-AI/torchmetrics#3488; UCL/STIR#768",
+    ),
+    Mistake(
+        "log-cosh-by-naive-softplus",
+        "log_cosh",
+        "log1p(exp(-2 d)) overflows for negative differences",
+        ("value", "even", "bounds"),
+        value=_log_cosh_naive_softplus,
+        source="derived from JuliaML/LossFunctions.jl#136",
+    ),
+    Mistake(
+        "log-cosh-without-log-2",
+        "log_cosh",
+        "the 2 of cosh(d) = (e^d + e^-d) / 2 is missing: a perfect answer costs 0.69",
+        ("value", "zero-when-perfect"),
+        value=_log_cosh_without_log_2,
+    ),
+    Mistake(
+        "log-cosh-softplus-of-d",
+        "log_cosh",
+        "softplus(-d) in the place of softplus(-2 d)",
+        ("value", "even"),
+        value=_log_cosh_softplus_once,
+    ),
+    Mistake(
+        "log-cosh-gradient-by-a-quotient",
+        "log_cosh",
+        "sinh(d) / cosh(d) is infinity over infinity for large differences",
+        ("vjp", "symbolic", "bounds"),
+        vjp=_log_cosh_quotient,
+        source="derived from Lightning-AI/torchmetrics#3488",
+    ),
+    Mistake(
+        "log-cosh-gradient-of-tanh",
+        "log_cosh",
+        "1 - tanh(d)^2, one derivative too many",
+        GRADIENT,
+        vjp=_log_cosh_gradient_of_square,
+    ),
+    Mistake(
+        "hinge-without-margin",
+        "hinge",
+        "max(0, -t p), the loss of the perceptron: what is barely right costs nothing",
+        ("value", "zero-when-perfect"),
+        value=_hinge_without_margin,
+    ),
+    Mistake(
+        "hinge-not-limited",
+        "hinge",
+        "1 - t p without the maximum: what is right by far is rewarded without end",
+        ("value", "nonnegative"),
+        value=_hinge_open,
+    ),
+    Mistake("hinge-squared", "hinge", "the square of the loss", ("value",), value=_hinge_squared),
+    Mistake(
+        "hinge-targets-mapped-twice",
+        "hinge",
+        "2 t - 1 is for targets 0 and 1: of -1 it makes -3",
+        ("value", "even"),
+        value=_hinge_mapped_twice,
+        source="derived from deepchem/deepchem#5017; bfortuner/ml-glossary#113",
+    ),
+    Mistake(
+        "hinge-gradient-not-masked",
+        "hinge",
+        "the gradient goes on beyond the margin",
+        GRADIENT,
+        vjp=_hinge_always_pulls,
+    ),
+    Mistake(
+        "hinge-gradient-without-margin",
+        "hinge",
+        "the gradient ends at 0, where the loss still is 1",
+        GRADIENT,
+        vjp=_hinge_gradient_without_margin,
+    ),
+    Mistake(
+        "nll-sign",
+        "nll",
+        "the sign is missing",
+        ("value", "nonnegative", "zero-when-perfect"),
+        value=_nll_sign,
+    ),
+    Mistake(
+        "nll-likelihood",
+        "nll",
+        "minus the likelihood, not its logarithm: no loss is below -1",
+        ("value", "nonnegative", "zero-when-perfect"),
+        value=_nll_likelihood,
+        source="pytorch/pytorch#10033; AnubhavGupta3377/Text-Classification-Models-Pytorch#9",
+    ),
+    Mistake(
+        "nll-mean-over-classes",
+        "nll",
+        "the mean is over all entries instead of the rows",
+        ("value", "reductions-agree"),
+        value=_nll_over_batch_and_classes,
+        source="derived from pytorch/pytorch#2259",
+    ),
+    Mistake(
+        "nll-normalises-again",
+        "nll",
+        "log-softmax is taken of what are log-probabilities already",
+        ("value",),
+        value=_nll_normalises,
+        source="dev-chauhan/PQG-pytorch#7",
+    ),
+    Mistake(
+        "nll-off-by-one",
+        "nll",
+        "classes counted from 1",
+        ("value", "zero-when-perfect"),
+        value=_nll_off_by_one,
+        source="nntrainer/nntrainer#988",
+    ),
+    Mistake(
+        "nll-gradient-by-logits",
+        "nll",
+        "exp(log_p) - one_hot is the gradient by the logits, not by their log-softmax",
+        GRADIENT,
+        vjp=_nll_gradient_by_logits,
+        source="derived from hunkim/DeepLearningZeroToAll#113",
+    ),
+    Mistake(
+        "nll-gradient-not-averaged",
+        "nll",
+        "the gradient of the sum where the loss is the mean",
+        (*GRADIENT, "gradient-reductions-agree"),
+        vjp=_nll_not_averaged,
+        source="dennybritz/nn-from-scratch#13; davharris/mistnet#33",
+    ),
+    Mistake(
+        "kl-zero-times-infinity",
+        "kl_divergence",
+        "a class that neither distribution has costs 0 times infinity, which is NaN",
+        ("special-values",),
+        value=_kl_zero_times_infinity,
+        source="google-deepmind/optax#1786",
+    ),
+    Mistake(
+        "kl-reversed",
+        "kl_divergence",
+        "the divergence of the prediction from the target",
+        ("value", "zero-when-perfect"),
+        value=_kl_reversed,
+        source="pytorch/pytorch#57459; Kaixhin/ACER#6",
+    ),
+    Mistake("kl-sign", "kl_divergence", "the sign is reversed", ("value", "gibbs"), value=_kl_sign),
+    Mistake(
+        "kl-without-entropy",
+        "kl_divergence",
+        "the cross-entropy: the entropy of the target is not subtracted",
+        ("value",),
+        value=_kl_without_entropy,
+    ),
+    Mistake(
+        "kl-zero-times-log-zero",
+        "kl_divergence",
+        "0 log(0) is NaN as soon as a class does not occur",
+        ("value", "special-values", "zero-when-perfect"),
+        value=_kl_zero_log_zero,
+        source="Lightning-AI/torchmetrics#1029; uber/causalml#167; JuliaStats/Distributions.jl#793",
+    ),
+    Mistake(
+        "kl-epsilon-in-the-logarithm",
+        "kl_divergence",
+        "a constant added to the target inside the logarithm",
+        ("value",),
+        value=_kl_epsilon,
+        constants=EPSILONS,
+        source="derived from Oneflow-Inc/oneflow#3137",
+    ),
+    Mistake(
+        "kl-of-probabilities",
+        "kl_divergence",
+        "the prediction as a probability, where its logarithm belongs",
+        ("value", "gibbs"),
+        value=_kl_of_probabilities,
+        source="roggirg/AutoBots#8; lightly-ai/lightly#1341",
+    ),
+    Mistake(
+        "kl-gradient-by-logits",
+        "kl_divergence",
+        "exp(log_p) - t is the gradient by the logits, not by their log-softmax",
+        GRADIENT,
+        vjp=_kl_gradient_by_logits,
+    ),
+    Mistake(
+        "kl-gradient-averaged-over-classes",
+        "kl_divergence",
+        "the gradient is divided by the number of entries instead of the rows",
+        (*GRADIENT, "gradient-reductions-agree"),
+        vjp=_kl_gradient_over_classes,
+        source="pytorch/pytorch#2259",
     ),
 )

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from refnet import OPS
-from specs import SPECS, Input, Setting, Slope, Spec
+from specs import SPECS, Input, Kink, Setting, Slope, Spec
 from specs.network import NETWORK_SPECS, NetworkSpec
 from verify.arithmetic.bounds import LAMBDA, ErrorBound, value_bounds, vjp_bounds
 from verify.arithmetic.certified import in_order
@@ -104,7 +104,7 @@ def _sections(spec: Spec, *, unicode: bool) -> Iterator[tuple[str, Sequence[Rend
             [
                 Text(
                     f"At {kink.where} the derivative jumps. The reference takes {_slope(kink.convention)}; "
-                    f"{_listed(kink.allowed)} are accepted, and named."
+                    f"{_listed(kink.allowed)} are accepted{_times(kink)}, and named."
                     + (f" {kink.used_by}." if kink.used_by else "")
                 )
                 for kink in spec.kinks
@@ -191,6 +191,10 @@ def _listed(values: Sequence[Slope]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
+def _times(kink: Kink) -> str:
+    return f", each times {kink.times}" if kink.times else ""
+
+
 def _example(spec: Spec, inputs: Sequence[Any], settings: Mapping[str, Any] | None) -> str:
     arguments = {item.name: x for item, x in zip(spec.inputs, inputs, strict=True)} | dict(settings or {})
     return ", ".join(f"{name}={_written(value)}" for name, value in arguments.items())
@@ -241,7 +245,8 @@ def _granted(spec: Spec, fmt: Format) -> dict[str, str]:
 
 def _in_ulp(bound: ErrorBound, result: npt.NDArray[Any], fmt: Format) -> str:
     unit = ulp(result, fmt)
-    figures = [float(np.median(b / unit)) for b in (bound.deterministic, bound.statistical)]
+    with np.errstate(over="ignore"):  # of a result of 0, whose ulp is the smallest number
+        figures = [float(np.median(b / unit)) for b in (bound.deterministic, bound.statistical)]
     return " / ".join("<0.01" if 0.0 < figure < 0.01 else f"{figure:.3g}" for figure in figures)
 
 
