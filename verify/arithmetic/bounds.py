@@ -399,9 +399,13 @@ def _logaddexp(a: Bounded, b: Bounded) -> Bounded:
 
 
 def _tanh(a: Bounded) -> Bounded:
+    """The slope where it is steepest, nearest to 0, times the error; and no more than is left from there to
+    the limit, 1 - tanh(s) <= 2 exp(-2 s): what is 2^1000 may be off by 2^950, and is 1 all the same.
+    """
     value = np.tanh(a.value)
     nearest = np.minimum(np.maximum(np.abs(a.value) - a.error, 0.0), 300.0)
-    rounded = _rounded(value, a.error / np.cosh(nearest) ** 2, a.model, ulp=ELEMENTARY_ULP["tanh"])
+    error = np.minimum(a.error / np.cosh(nearest) ** 2, 2.0 * np.exp(-2.0 * nearest))
+    rounded = _rounded(value, error, a.model, ulp=ELEMENTARY_ULP["tanh"])
     return Bounded(value, rounded.error + np.where(value == 0.0, 0.0, a.model.underflow), a.model)
 
 
