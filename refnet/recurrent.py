@@ -50,7 +50,7 @@ def _over_batch(dz: Array) -> Array:
 
 def _gates(op: str, w_x: Array, h: Array, gates: int) -> int:
     """The columns of one gate; refuse weights that have not so many gates."""
-    m = h.shape[-1]
+    m: int = h.shape[-1]
     if w_x.shape[-1] == gates * m:
         return m
     raise ArgumentError(

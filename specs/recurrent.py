@@ -422,6 +422,11 @@ SPECS = (
                 ([[0.0]], [[1.0]]),
             ),
             Case(
+                "open to both: the cell adds",
+                (ZERO, ZERO, [[3.0]], FOUR, FOUR, [inf, inf, inf, -inf]),
+                ([[0.0]], [[4.0]]),
+            ),
+            Case(
                 "all gates half open, but the output",
                 ([[5.0]], [[7.0]], [[3.0]], FOUR, FOUR, [0.0, 0.0, inf, -inf]),
                 ([[0.0]], [[2.0]]),
