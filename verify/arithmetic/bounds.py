@@ -443,9 +443,13 @@ def _logaddexp(a: Bounded, b: Bounded) -> Bounded:
 
 
 def _tanh(a: Bounded) -> Bounded:
+    """The slope where it is steepest, nearest to 0, times the error; and no more than is left from there to
+    the limit, 1 - tanh(s) <= 2 exp(-2 s): what is 2^1000 may be off by 2^950, and is 1 all the same.
+    """
     value = np.tanh(a.value)
     nearest = np.minimum(np.maximum(np.abs(a.value) - a.error, 0.0), 300.0)
-    rounded = _rounded(value, a.error / np.cosh(nearest) ** 2, a.model, ulp=ELEMENTARY_ULP["tanh"])
+    error = np.minimum(a.error / np.cosh(nearest) ** 2, 2.0 * np.exp(-2.0 * nearest))
+    rounded = _rounded(value, error, a.model, ulp=ELEMENTARY_ULP["tanh"])
     return Bounded(value, rounded.error + np.where(value == 0.0, 0.0, a.model.underflow), a.model)
 
 
@@ -825,16 +829,17 @@ def bounded_values(
     """The outputs of an operator, each with its bound: the largest over refnet's code and the other forms."""
     model = granted_model(fmt, statistical=statistical)
     with np.errstate(all="ignore"):
-        outputs = _in_order(op.forward(*in_model(inputs, model), **settings)[0])
+        outputs = _in_memory(op.forward(*in_model(inputs, model), **settings)[0], fmt)
         for form in spec.forms:
             if form.value is not None:
-                others = _in_order(form.value(*in_model(inputs, model), **settings))
+                others = _in_memory(form.value(*in_model(inputs, model), **settings), fmt)
                 outputs = tuple(cover(y, other) for y, other in zip(outputs, others, strict=True))
-    return tuple(stored(y, fmt) for y in outputs)
+    return outputs
 
 
-def _in_order(results: Any) -> tuple[Bounded, ...]:
-    return tuple(results) if isinstance(results, tuple) else (results,)
+def _in_memory(results: Any, fmt: Format) -> tuple[Bounded, ...]:
+    """Each result as it is stored: that of a variant may be larger than the reference's, and rounds more."""
+    return tuple(stored(y, fmt) for y in (results if isinstance(results, tuple) else (results,)))
 
 
 def _bounded_vjp(
@@ -854,20 +859,20 @@ def _bounded_vjp(
             if isinstance(outputs, tuple)
             else carried(dy, model)
         )
-        gradients: list[Any] = list(op.backward(residuals, cotangent))
+        gradients = _in_memory(op.backward(residuals, cotangent), fmt)
         read = [_as_read(x, model) for x in inputs]
         if any(changed is not x for changed, x in zip(read, inputs, strict=True)):
             _, residuals = op.forward(*in_model(read, model), **settings)
-            others: list[Any] = list(op.backward(residuals, cotangent))
-            gradients = [_or_as(g, other) for g, other in zip(gradients, others, strict=True)]
+            others = _in_memory(op.backward(residuals, cotangent), fmt)
+            gradients = tuple(_or_as(g, other) for g, other in zip(gradients, others, strict=True))
         forms = [form for form in spec.forms if form.vjp is not None]
         each = bounded_values(op, spec, inputs, settings, fmt, statistical) if forms else ()
         for form in forms:
             if form.vjp is not None:
                 y = each if isinstance(outputs, tuple) else each[0]
-                others = list(form.vjp(cotangent, y, *in_model(inputs, model), **settings))
-                gradients = [cover(g, other) for g, other in zip(gradients, others, strict=True)]
-    return tuple(stored(g, fmt) for g in gradients)
+                others = _in_memory(form.vjp(cotangent, y, *in_model(inputs, model), **settings), fmt)
+                gradients = tuple(cover(g, other) for g, other in zip(gradients, others, strict=True))
+    return gradients
 
 
 def composition_bound(
