@@ -37,6 +37,10 @@ VALUES: list[tuple[str, Format, list[Any], dict[str, Any]]] = [
     ("mse", FLOAT64, [[1.5e-162] * 2, [0.0] * 2], {"reduction": "sum"}),
     ("log_softmax", FLOAT64, [[[MAX64, -MAX64]]], {}),
     ("logsumexp", FLOAT64, [[[MAX64, MAX64]]], {}),
+    ("layer_norm", FLOAT64, [[[1e300, -1e300, 3e299], [MAX64, MAX64, 0.0]], [1.0] * 3, [0.0] * 3], {}),
+    ("layer_norm", FLOAT32, [[[3e38, 3e38, -1e37], [1e-40, 0.0, 2e-40]], [1.0] * 3, [0.0] * 3], {}),
+    ("rms_norm", FLOAT64, [[[1e300, 1e-10, 1e290], [1e-310, 0.0, 0.0]], [1.0] * 3], {}),
+    ("batch_norm", FLOAT64, [[[1e200], [-1e200], [3e199]], [1.0], [0.0]], {}),
 ]
 
 GRADIENTS: list[tuple[str, Format, list[Any], Any, dict[str, Any]]] = [
@@ -47,6 +51,8 @@ GRADIENTS: list[tuple[str, Format, list[Any], Any, dict[str, Any]]] = [
     ("softmax", FLOAT32, [[0.0, 1.0, 2.0]], [MAX32, MAX32, -MAX32], {}),
     ("log_softmax", FLOAT64, [[0.0, 0.0]], [MAX64, MAX64], {}),
     ("mse", FLOAT64, [0.1, 0.0], MAX64, {"reduction": "none"}),
+    ("rms_norm", FLOAT64, [[[1e4]], [1.0]], [[1.0]], {}),
+    ("layer_norm", FLOAT64, [[[1e8 + 1.0, 1e8, 1e8 + 5.0]], [1.0] * 3, [0.0] * 3], [[1.0, 1.0, 1.0]], {}),
     ("sigmoid", FLOAT64, [[-700.0, 700.0]], [5e-324, MAX64], {}),
     ("tanh", FLOAT64, [[0.0, 300.0]], [MAX64, MAX64], {}),
 ]
