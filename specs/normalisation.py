@@ -582,7 +582,7 @@ SPECS = (
             {"n": 1, "channels": 6},
             {"n": 2, "channels": 36},
             {"n": 2, "channels": 6},
-            {"n": 3, "channels": 12},
+            {"n": 1, "channels": 42},
             {"n": 1, "channels": 12},
         ),
         laws=("nan-reaches-gradients",),

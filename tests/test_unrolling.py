@@ -146,7 +146,7 @@ def test_backward_may_be_called_twice_and_arguments_stay() -> None:
         assert y.outputs[-1].tobytes() == y.state[0].tobytes()
 
 
-# ---------------------------------------------------------------------------------- what must not slip through
+# --------------------------------------------------------------------------------- what must not slip through
 
 
 def _state_not_carried(gradients: Any, states: int) -> Any:
