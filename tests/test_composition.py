@@ -182,17 +182,9 @@ def convolutional(kernels: int, classes: int) -> Shapes:
 
 def transformer(width: int, hidden: int, classes: int) -> Shapes:
     norm, square = ((width,), (width,)), (width, width)
-    block = (
-        *norm,
-        *[square] * 4,
-        *[(width,)] * 4,
-        *norm,
-        (width, hidden),
-        (hidden,),
-        (hidden, width),
-        (width,),
-    )
-    return (8, width), (width,), *block, (8 * width, classes), (classes,)
+    attention = (*[square] * 4, *[(width,)] * 4)
+    layers = (width, hidden), (hidden,), (hidden, width), (width,)
+    return (8, width), (width,), *norm, *attention, *norm, *layers, (8 * width, classes), (classes,)
 
 
 NETWORKS: dict[str, tuple[Sequential, Shapes, Shapes]] = {
@@ -256,7 +248,7 @@ def test_its_whole_gradient_is_right(name: str) -> None:
     network, _, shapes = NETWORKS[name]
     assert network.parameters == len(shapes)
     params = initial(shapes)
-    x, labels = RNG.random((2, 64)), np.array([0, 2])
+    x, labels = RNG.random((1, 64)), np.array([2])
     report = gradcheck(
         lambda *params: refnet.softmax_cross_entropy_with_integer_labels(network(x, params), labels),
         lambda dy, *params: tuple(dy * g for g in loss_and_gradients(network, params, x, labels)[1]),
