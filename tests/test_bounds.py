@@ -39,7 +39,9 @@ def excess(got: Values, truth: Truth, bound: ErrorBound, fmt: Format) -> float:
     """The largest error as a multiple of its deterministic bound; 0 where correctly rounded."""
     with np.errstate(all="ignore"):
         error = error_in_ulp(got, truth, fmt)
-        absolute = error * np.ldexp(1.0, ulp_exponents(truth, fmt))
+        apart = np.abs(got.astype(np.float64) - truth.nearest.astype(np.float64))
+        counted = error * np.ldexp(1.0, ulp_exponents(truth, fmt))
+        absolute = np.where(np.isfinite(error), counted, apart)  # 1 is more than 1e308 ulp of 5e-324
         ratios = np.where(error <= 0.5, 0.0, absolute / bound.deterministic)
     return float(ratios.max(initial=0.0))
 
