@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -377,3 +378,20 @@ def test_what_is_taken_as_computed_costs_its_roundings_only() -> None:
     there_and_back: Any = (as_computed(top) + 0.5) - as_computed(top)
     assert 0.0 < there_and_back.error < 1e6 * 2.0**-51
     assert as_computed(1.0) == 1.0
+
+
+def test_tanh_far_from_zero_is_known_whatever_the_error_of_its_argument() -> None:
+    model = RoundingModel.of(FLOAT64, statistical=False, flush_to_zero=False)
+    far: Any = np.tanh(Bounded([2.0**1000, -(2.0**1000)], 2.0**950, model))
+    assert (far.error < 2.0**-49).all()
+    near: Any = np.tanh(Bounded([0.5], 0.25, model))
+    assert near.error >= math.tanh(0.5) - math.tanh(0.25)
+
+
+def test_a_form_rounds_by_the_size_of_its_own_results() -> None:
+    """Those of a variant may be larger than the reference's."""
+    form = Form("tenfold", "nobody", lambda x: 10.0 * x, lambda dy, y, x: (10.0 * dy,))
+    spec, x, dy = replace(SPECS["identity"], forms=(form,)), np.ones(1, np.float16), np.ones(1, np.float16)
+    least = 10.0 * FLOAT16.unit_roundoff
+    assert value_bound(OPS["identity"], spec, [x], {}, FLOAT16).deterministic >= least
+    assert vjp_bounds(OPS["identity"], spec, dy, [x], {}, FLOAT16)[0].deterministic >= least
