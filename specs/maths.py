@@ -406,6 +406,6 @@ def _ball_pi(value: Any) -> Any:
     Raises:
         NotRational: for a rational number.
     """
-    if not isinstance(constant(value), arb):
+    if not isinstance(constant(value), arb | Unknown):
         raise NotRational("pi is not a rational number")
     return arb.pi()

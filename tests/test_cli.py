@@ -26,8 +26,10 @@ import verify.selfcheck
 from refnet import predict
 from refnet.datasets import load
 from refnet.storage import load_network
+from specs import SPECS
 from verify.conformance.plan import LEVELS
 from verify.reports import Outcome, Report, Verdict
+from verify.reports.curves import _pieces
 from verify.reports.json_report import from_json, load_schema, to_json
 
 CLEAN = Report(
@@ -194,6 +196,35 @@ def test_the_levels_are_those_of_the_plan() -> None:
     assert {level.value for level in verify.cli.Level} == set(LEVELS)
     text = " ".join(refnet("check", "--help").stdout.replace("│", " ").split())
     assert ", ".join(f"{level} {cases}" for level, cases in LEVELS.items()) in text
+
+
+@pytest.mark.parametrize("name", ["gelu.svg", "leaky_relu.png", "hard_swish.pdf"])
+def test_an_elementwise_operator_is_drawn(tmp_path: Path, name: str) -> None:
+    done = refnet("show", name.partition(".")[0], "--plot", tmp_path / name)
+    assert done.exit_code == 0
+    assert f"written: {tmp_path / name}" in done.stdout
+    assert (tmp_path / name).stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["softmax", "--plot", "curve.svg"], 2, "softmax is not elementwise, and has no curve. These have: "),
+        (["--plot", "curve.svg"], 2, "--plot draws one operator: name it"),
+        (["relu", "--plot", "curve.gif"], 2, "a plot is one of .png, .svg, .pdf"),
+        (["relu", "--plot", "missing/curve.svg"], 3, "cannot be written"),
+    ],
+)
+def test_trouble_with_a_curve_is_named(arguments: list[str], code: int, message: str) -> None:
+    done = refnet("show", *arguments)
+    assert done.exit_code == code
+    assert message in done.stderr
+
+
+def test_a_curve_has_a_gap_at_each_kink() -> None:
+    x = np.linspace(-6.0, 6.0, 1201)
+    pieces = {name: len(list(_pieces(SPECS[name], x))) for name in ("tanh", "relu", "relu6", "hard_sigmoid")}
+    assert pieces == {"tanh": 1, "relu": 2, "relu6": 3, "hard_sigmoid": 3}
 
 
 @pytest.mark.parametrize("arguments", [(), ("check",), ("selfcheck",), ("show",), ("train",)])

@@ -267,22 +267,37 @@ def show(
         str | None,
         typer.Argument(metavar="NAME", help="An operator or a function of a network. None: a table of all."),
     ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Draw an elementwise operator and its derivative: png, svg or pdf."
+        ),
+    ] = None,
 ) -> None:
     """Print the spec sheet of an operator: definition, derivative, laws, conventions, error bound; or that of
     a function of a network: equations, shapes, what is certified.
 
-    Exit codes: 0; 2 no such operator.
+    Exit codes: 0; 2 no such operator, or none that has a curve; 3 the file cannot be written or matplotlib is
+    missing.
     """
+    from verify.reports.curves import NoCurve, curve_of, write_curves
     from verify.reports.sheet import UnknownOperator, print_index, print_sheet
 
     console = _Output()
     try:
         if op is None:
+            if plot is not None:
+                _fail("--plot draws one operator: name it", WRONG_USAGE)
             print_index(console)
-        else:
-            print_sheet(op, console)
-    except UnknownOperator as error:
+            return
+        if plot is not None:
+            curve_of(op)
+        _plottable(plot)
+        _writable(plot)
+        print_sheet(op, console)
+    except (UnknownOperator, NoCurve) as error:
         _fail(error, WRONG_USAGE)
+    _write(plot, lambda path: write_curves(op, path), console)
 
 
 @app.command()
@@ -376,7 +391,7 @@ def train(
 
 
 def _plottable(path: Path | None) -> None:
-    """Complain before the training about curves that cannot be drawn after it."""
+    """Complain before the work about curves that cannot be drawn after it."""
     from importlib.util import find_spec
 
     from verify.reports.training import PLOT_FORMATS
