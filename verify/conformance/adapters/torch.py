@@ -32,8 +32,8 @@ NOTES = (
     "functional.cross_entropy takes the classes along axis 1; of more than two axes the adapter moves the "
     "last one there.",
     "hinge is functional.margin_ranking_loss against scores of 0, with a margin of 1.",
-    "The mean of kl_divergence is functional.kl_div's batchmean, of all rows in one batch; its losses are the "
-    "sums of the rows.",
+    "The mean of kl_divergence is functional.kl_div's batchmean, of all rows in one batch; its losses are "
+    "sums along the rows.",
     "scaled_dot_product_attention is given is_causal where nothing is masked, and a mask otherwise: it takes "
     "one of the two.",
     "The steps are those of torch.optim, on a copy of the parameter, with the state of the case; that with "
