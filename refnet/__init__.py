@@ -67,6 +67,7 @@ from refnet.training import (
     split,
     standardise,
 )
+from refnet.unrolling import Unroll, Unrolled, UnrolledGradients
 from refnet.weighted_losses import *
 
 __version__ = "0.1.0"
@@ -117,6 +118,9 @@ __all__ = [
     "Split",
     "Stage",
     "StageGradients",
+    "Unroll",
+    "Unrolled",
+    "UnrolledGradients",
     "collapse",
     "evaluate",
     "fit",

@@ -11,9 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refnet.op import Array, Op, validate_axis
+from refnet.op import ArgumentError, Array, Mask, Op, validate_axis
 
 __all__ = [
+    "dropout",
+    "glu",
     "identity",
     "log_softmax",
     "logsumexp",
@@ -269,4 +271,79 @@ def _logsumexp_backward(residuals: LogSumExpResiduals, dy: Array) -> Elementwise
 
 logsumexp = Op("logsumexp", "(...,c)->(...)", ("x",), _logsumexp, _logsumexp_backward)
 
-OPS = (identity, relu, sigmoid, tanh, softmax, log_softmax, logsumexp)
+# ------------------------------------------------------------------------------------------------- gates
+
+
+class GluResiduals(NamedTuple):
+    value: Array
+    gate: Array
+    """sigmoid of the second half."""
+    decay: Array
+    """exp(-|second half|)."""
+
+
+def _glu(x: Array) -> tuple[Array, GluResiduals]:
+    """y = a sigmoid(b), with a and b the first and the second half of the last axis, which is even.
+
+    Dauphin et al., Language Modeling with Gated Convolutional Networks (2017), arXiv:1612.08083, equation 1.
+    """
+    half, rest = divmod(x.shape[-1], 2)
+    if rest or not half:
+        raise ArgumentError(
+            "glu",
+            "x",
+            f"of shape {x.shape}",
+            "an even number of entries along the last axis, and at least two",
+            "The first half is gated by the second.",
+        )
+    value, gated = x[..., :half], x[..., half:]
+    gate, (decay,) = _sigmoid(gated)
+    return value * gate, GluResiduals(value, gate, decay)
+
+
+def _glu_backward(residuals: GluResiduals, dy: Array) -> ElementwiseGradients:
+    """da = dy sigmoid(b), db = dy a sigmoid'(b), where sigmoid' = t / (1 + t)^2 with t = exp(-|b|)."""
+    value, gate, decay = residuals
+    slope: Array = decay / ((1.0 + decay) * (1.0 + decay))
+    return ElementwiseGradients(np.concatenate([dy * gate, dy * (value * slope)], axis=-1))
+
+
+glu = Op("glu", "(...,d)->(...,c)", ("x",), _glu, _glu_backward)
+
+
+class DropoutResiduals(NamedTuple):
+    mask: Mask
+    kept: float
+    """1 - rate."""
+
+
+def _dropout(x: Array, mask: Mask, *, rate: float = 0.5) -> tuple[Array, DropoutResiduals]:
+    """y = x / (1 - rate) where the mask is True, and 0 elsewhere: of any x, NaN among them. Any shape.
+
+    The mask is an argument, so that nothing here is random; drawn with probability 1 - rate, it leaves the
+    mean of y at x.
+
+    Srivastava et al., Dropout, J. Mach. Learn. Res. 15 (2014), section 10, where the weights are scaled
+    afterwards instead.
+    """
+    given: object = rate
+    if not isinstance(given, int | float | np.integer | np.floating) or isinstance(given, bool):
+        shown = f"a {type(given).__name__}"
+    elif not 0.0 <= given < 1.0:
+        shown = str(given)
+    else:
+        kept = 1.0 - float(given)
+        return np.where(mask, x / kept, 0.0), DropoutResiduals(mask, kept)
+    raise ArgumentError(
+        "dropout", "rate", shown, "a number in [0, 1)", "It is the share of the entries that are dropped."
+    )
+
+
+def _dropout_backward(residuals: DropoutResiduals, dy: Array) -> ElementwiseGradients:
+    """dx = dy / (1 - rate) where the mask is True, and 0 elsewhere."""
+    return ElementwiseGradients(np.where(residuals.mask, dy / residuals.kept, 0.0))
+
+
+dropout = Op("dropout", "(...),(...)->(...)", ("x", "mask"), _dropout, _dropout_backward, masks=("mask",))
+
+OPS = (identity, relu, sigmoid, tanh, softmax, log_softmax, logsumexp, glu, dropout)

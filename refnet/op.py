@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.floating]
 Labels = npt.NDArray[np.integer]
+Mask = npt.NDArray[np.bool_]
 
 P = ParamSpec("P")
 Y = TypeVar("Y", bound=tuple[Array, ...])
@@ -74,8 +75,8 @@ class Op(Generic[P, R, G]):
     `forward(*args, **settings)` returns the output and the residuals; `backward(residuals, dy)` returns the
     gradients of `sum(dy * output)` for the differentiable arguments and uses nothing else. Both trust their
     arguments and accept any array-like that speaks NumPy's protocols. Calling the operator, or its `vjp`,
-    first validates the arguments against `signature` (a gufunc signature, in which "..." stands for the batch
-    axes that arguments share), computes float16 and bfloat16 in float32, and rounds the result once.
+    first validates the arguments against `signature` (a gufunc signature, in which "..." stands for axes of
+    any number that arguments share), computes float16 and bfloat16 in float32, and rounds the result once.
 
     The arguments named in `integers` and `masks` are of integers and of bools; all others are floating.
     """
@@ -176,7 +177,7 @@ def _stored(results: A, dtype: np.dtype[np.floating]) -> A:
 
 
 BATCH = "..."
-"""Stands for the batch axes in a signature."""
+"""Stands for any number of axes in a signature: batch axes, where it is first."""
 
 
 @lru_cache
@@ -312,14 +313,15 @@ def _validate_shape(
 ) -> tuple[int, ...] | None:
     """Bind the named axes of one argument; return the batch axes that all arguments share."""
     named = tuple(axis for axis in axes if axis != BATCH)
-    split = len(shape) - len(named)
-    leading, own = shape[: max(split, 0)], shape[max(split, 0) :]
+    split, start = len(shape) - len(named), axes.index(BATCH) if BATCH in axes else 0
+    many = shape[start : start + max(split, 0)]
+    own = shape[:start] + shape[start + max(split, 0) :]
     known = ", ".join(f"{axis} = {size}" for axis, size in sizes.items())
     required = f"shape ({', '.join(axes)})" + (f" with {known}" if known else "")
     batched = BATCH in axes
     if batched and batch:
-        required += f" and batch axes {batch}"
-    bad_batch = bool(leading) if not batched else batch is not None and leading != batch
+        required += f" and {'batch axes' if axes[0] == BATCH else '...'} {batch}"
+    bad_batch = bool(many) if not batched else batch is not None and many != batch
     if (
         split < 0
         or bad_batch
@@ -333,7 +335,7 @@ def _validate_shape(
             "Shapes must agree exactly: nothing is broadcast between arguments.",
         )
     sizes.update(zip(named, own, strict=True))
-    return leading if batched else batch
+    return many if batched else batch
 
 
 def validate_cotangent(

@@ -18,7 +18,21 @@ from specs import (
     smooth,
     weighted_losses,
 )
-from specs.spec import Aspect, Case, Domain, Form, Input, Kink, Refusal, Setting, Slope, Spec, Variant
+from specs.spec import (
+    Aspect,
+    Case,
+    Domain,
+    Form,
+    Input,
+    Kink,
+    Refusal,
+    Setting,
+    Sharing,
+    Slope,
+    Spec,
+    Tie,
+    Variant,
+)
 
 SPECS: Mapping[str, Spec] = MappingProxyType(
     {
@@ -52,7 +66,9 @@ __all__ = [
     "Kink",
     "Refusal",
     "Setting",
+    "Sharing",
     "Slope",
     "Spec",
+    "Tie",
     "Variant",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from specs.maths import exp, is_positive, log, where
-from specs.spec import Case, Form, Input, Kink, Refusal, Setting, Spec
+from specs.spec import Case, Domain, Form, Input, Kink, Refusal, Setting, Spec, Variant
 
 GOODFELLOW = "Goodfellow, Bengio & Courville, Deep Learning (2016)"
 BLANCHARD = (
@@ -72,6 +72,31 @@ def shifted_logsumexp(x: Any, *, axis: int = -1) -> Any:
     """Log-sum-exp with the largest entry apart."""
     top = x.max(axis=axis, keepdims=True)
     return (top + np.log(np.exp(x - top).sum(axis=axis, keepdims=True))).squeeze(axis)
+
+
+def _halves(x: Any) -> Any:
+    half = x.shape[-1] // 2
+    return x[..., :half], x[..., half:]
+
+
+def _glu(x: Any) -> Any:
+    value, gated = _halves(x)
+    return value / (1 + exp(-gated))
+
+
+def _gate(x: Any) -> Any:
+    """The sigmoid of the second half, for the forms."""
+    return 1.0 / (1.0 + np.exp(-_halves(x)[1]))
+
+
+def _rescaled(x: Any, mask: Any, rate: Any) -> Any:
+    """x (1 / (1 - rate)), for the forms: with two more roundings, because 1 - rate and its reciprocal are
+    Python's numbers, whose errors a bound does not see."""
+    return np.where(mask, x * 3.0 / 3.0 / (1.0 - rate), 0.0)
+
+
+def _dropout(x: Any, mask: Any, *, rate: Any = 0.5) -> Any:
+    return where(mask, x / (1 - rate), 0)
 
 
 SPECS = (
@@ -255,5 +280,77 @@ SPECS = (
             ),
         ),
         references=(BLANCHARD,),
+    ),
+    Spec(
+        name="glu",
+        summary="The gated linear unit: the first half of a row times the sigmoid of the second.",
+        signature="(...,d)->(...,c)",
+        definition=_glu,
+        inputs=(Input("x", degree=2),),
+        derived={"c": lambda sizes, settings: sizes["d"] // 2},
+        shapes=({"d": 4}, {"d": 34}, {"d": 6}, {"d": 70}, {"d": 2}),
+        equations=(
+            "y = a s, s = 1 / (1 + exp(-b)), x = (a, b) in halves along the last axis",
+            "dx = (dy s, dy a s (1 - s))",
+        ),
+        laws=("nan-reaches-gradients",),
+        cases=(
+            Case("an open gate lets half through", ([[3.0, -2.0, 0.0, 0.0]],), [[1.5, -1.0]]),
+            Case("gates open and closed", ([[3.0, 5.0, inf, -inf]],), [[3.0, 0.0]]),
+            Case("NaN stays in its place", ([[nan, 5.0, 0.0, 0.0], [1.0, 5.0, nan, 0.0]],), [[nan, 2.5]] * 2),
+        ),
+        refusals=(
+            Refusal("a row that has no two halves", ([[1.0, 2.0, 3.0]],), "even"),
+            Refusal("a row of nothing", ([[]],), "even"),
+            SCALAR_ROW,
+        ),
+        forms=(
+            Form(
+                "a sigmoid that divides, and its derivative from its output",
+                "PyTorch, JAX",
+                value=lambda x: _halves(x)[0] * _gate(x),
+                vjp=lambda dy, y, x: (
+                    np.concatenate([dy * _gate(x), dy * _halves(x)[0] * (_gate(x) * (1.0 - _gate(x)))], -1),
+                ),
+            ),
+        ),
+        references=(
+            "Dauphin et al., Language Modeling with Gated Convolutional Networks (2017), arXiv:1612.08083",
+        ),
+    ),
+    Spec(
+        name="dropout",
+        summary="Entries dropped by a mask, and the others scaled up to keep the mean.",
+        signature="(...),(...)->(...)",
+        definition=_dropout,
+        inputs=(Input("x"), Input("mask", Domain.MASK, differentiable=False)),
+        settings=(Setting("rate", (0.5, 0.1, 0.0)),),
+        cases=(
+            Case("dropped, and kept", ([3.0, 5.0], [False, True]), [0.0, 10.0]),
+            Case("nothing is dropped", ([3.0, -0.0], [True, True]), [3.0, -0.0], {"rate": 0.0}),
+            Case("what is kept stays NaN", ([nan, inf], [True, True]), [nan, inf]),
+        ),
+        refusals=(
+            Refusal("everything is dropped", ([1.0], [True]), "rate", {"rate": 1.0}),
+            Refusal("a mask of numbers", ([1.0], [1.0]), "bool"),
+            Refusal("a mask for all examples", ([[1.0], [2.0]], [True]), "shape"),
+        ),
+        forms=(
+            Form(
+                "times the rounded 1 / (1 - rate)",
+                "PyTorch, TensorFlow",
+                value=lambda x, mask, *, rate=0.5: _rescaled(x, mask, rate),
+                vjp=lambda dy, y, x, mask, *, rate=0.5: (_rescaled(dy, mask, rate),),
+            ),
+        ),
+        variants=(
+            Variant(
+                "not-rescaled",
+                "what is kept stays as it is; the weights are scaled down when all entries are there",
+                "Srivastava et al. (2014)",
+                definition=lambda x, mask, *, rate=0.5: where(mask, x, 0),
+            ),
+        ),
+        references=("Srivastava et al., Dropout, J. Mach. Learn. Res. 15 (2014)",),
     ),
 )

@@ -2,6 +2,537 @@
 
 from __future__ import annotations
 
-from specs.spec import Spec
+from collections.abc import Mapping
+from functools import partial
+from math import inf, nan
+from typing import Any
 
-SPECS: tuple[Spec, ...] = ()
+import numpy as np
+
+from specs.activations import GOODFELLOW
+from specs.maths import exp
+from specs.spec import Case, Form, Input, Refusal, Spec, Variant
+
+CHO = "Cho et al., Learning phrase representations using RNN encoder-decoder, EMNLP 2014, arXiv:1406.1078"
+
+X, H, C = Input("x", degree=2), Input("h", degree=2), Input("c", degree=2)
+W_X, W_H = Input("w_x", degree=2), Input("w_h", degree=2)
+
+SIZES = (
+    {"n": 3, "k": 1, "m": 2},
+    {"n": 2, "k": 17, "m": 3},
+    {"n": 1, "k": 2, "m": 17},
+    {"n": 19, "k": 3, "m": 2},
+    {"n": 5, "k": 4, "m": 3},
+)
+GATED_SIZES = tuple({**sizes, "m": min(sizes["m"], 9)} for sizes in SIZES)
+"""With 17 units four gates have 1156 weights of h alone: too many for exact gradients."""
+
+
+def _sigmoid(z: Any) -> Any:
+    return 1 / (1 + exp(-z))
+
+
+def _tanh(z: Any) -> Any:
+    return (exp(z) - exp(-z)) / (exp(z) + exp(-z))
+
+
+def _columns(z: Any, order: str) -> Mapping[str, Any]:
+    """The gates by their letters, from arrays that have them side by side in an order."""
+    m = z.shape[-1] // len(order)
+    return {gate: z[..., place * m : (place + 1) * m] for place, gate in enumerate(order)}
+
+
+def _rnn_cell(x: Any, h: Any, w_x: Any, w_h: Any, b: Any) -> Any:
+    return _tanh(x @ w_x + h @ w_h + b)
+
+
+def _lstm_cell(
+    x: Any, h: Any, c: Any, w_x: Any, w_h: Any, b: Any, order: str = "ifgo", forget_bias: int = 0
+) -> Any:
+    z = _columns(x @ w_x + h @ w_h + b, order)
+    c = _sigmoid(z["f"] + forget_bias) * c + _sigmoid(z["i"]) * _tanh(z["g"])
+    return _sigmoid(z["o"]) * _tanh(c), c
+
+
+def _gru_cell(x: Any, h: Any, w_x: Any, w_h: Any, b_x: Any, b_h: Any, order: str = "rzn") -> Any:
+    of_x, of_h = _columns(x @ w_x + b_x, order), _columns(h @ w_h + b_h, order)
+    r, z = _sigmoid(of_x["r"] + of_h["r"]), _sigmoid(of_x["z"] + of_h["z"])
+    n = _tanh(of_x["n"] + r * of_h["n"])
+    return (1 - z) * n + z * h
+
+
+def _gru_cell_keeping_the_rest(x: Any, h: Any, w_x: Any, w_h: Any, b_x: Any, b_h: Any) -> Any:
+    of_x, of_h = _columns(x @ w_x + b_x, "rzn"), _columns(h @ w_h + b_h, "rzn")
+    r, z = _sigmoid(of_x["r"] + of_h["r"]), _sigmoid(of_x["z"] + of_h["z"])
+    n = _tanh(of_x["n"] + r * of_h["n"])
+    return z * n + (1 - z) * h
+
+
+def _gru_cell_reset_before(x: Any, h: Any, w_x: Any, w_h: Any, b_x: Any, b_h: Any, order: str = "rzn") -> Any:
+    of_x, of_h, w = _columns(x @ w_x + b_x, order), _columns(h @ w_h + b_h, order), _columns(w_h, order)
+    r, z = _sigmoid(of_x["r"] + of_h["r"]), _sigmoid(of_x["z"] + of_h["z"])
+    n = _tanh(of_x["n"] + (r * h) @ w["n"] + _columns(b_h, order)["n"])
+    return (1 - z) * n + z * h
+
+
+# ---------------------------------------------------------------------------------- forms, in floating point
+
+
+def _stable_sigmoid(z: Any) -> Any:
+    decay = np.exp(-np.abs(z))
+    return np.where(z < 0, decay, 1.0) / (1.0 + decay)
+
+
+def _one_product(x: Any, h: Any, w_x: Any, w_h: Any) -> Any:
+    """x and h side by side, and their weights one above the other: one sum of all terms, in any order."""
+    return np.concatenate((x, h), axis=-1) @ np.concatenate((w_x, w_h), axis=0)
+
+
+def _through(x: Any, h: Any, w_x: Any, w_h: Any, d_x: Any, d_h: Any) -> tuple[Any, ...]:
+    """The gradients for x, h, w_x and w_h of the two products, from those of their values."""
+    return d_x @ w_x.T, d_h @ w_h.T, x.T @ d_x, h.T @ d_h
+
+
+def _in_columns(gates: Mapping[str, Any], order: str) -> Any:
+    return np.concatenate([gates[gate] for gate in order], axis=-1)
+
+
+def _rnn_by_one_product(x: Any, h: Any, w_x: Any, w_h: Any, b: Any) -> Any:
+    return np.tanh(_one_product(x, h, w_x, w_h) + b)
+
+
+def _rnn_vjp_from_value(dy: Any, y: Any, x: Any, h: Any, w_x: Any, w_h: Any, b: Any) -> tuple[Any, ...]:
+    dz = dy * (1.0 - y * y)
+    return *_through(x, h, w_x, w_h, dz, dz), dz.sum(axis=0)
+
+
+def _lstm_gates(
+    x: Any, h: Any, w_x: Any, w_h: Any, b: Any, order: str, forget_bias: float
+) -> tuple[Any, Any, Any, Any]:
+    z = _columns(_one_product(x, h, w_x, w_h) + b, order)
+    forget = z["f"] + forget_bias if forget_bias else z["f"]
+    return _stable_sigmoid(z["i"]), _stable_sigmoid(forget), np.tanh(z["g"]), _stable_sigmoid(z["o"])
+
+
+def _lstm_by_one_product(
+    x: Any, h: Any, c: Any, w_x: Any, w_h: Any, b: Any, order: str = "ifgo", forget_bias: float = 0.0
+) -> Any:
+    i, f, g, o = _lstm_gates(x, h, w_x, w_h, b, order, forget_bias)
+    c = f * c + i * g
+    return o * np.tanh(c), c
+
+
+def _lstm_vjp_from_gates(
+    dy: Any,
+    y: Any,
+    x: Any,
+    h: Any,
+    c: Any,
+    w_x: Any,
+    w_h: Any,
+    b: Any,
+    order: str = "ifgo",
+    forget_bias: float = 0.0,
+) -> tuple[Any, ...]:
+    dh, dc = dy
+    i, f, g, o = _lstm_gates(x, h, w_x, w_h, b, order, forget_bias)
+    t = np.tanh(f * c + i * g)
+    e = dc + dh * o * (1.0 - t * t)
+    gates = {
+        "i": e * g * (i * (1.0 - i)),
+        "f": e * c * (f * (1.0 - f)),
+        "g": e * i * (1.0 - g * g),
+        "o": dh * t * (o * (1.0 - o)),
+    }
+    dz = _in_columns(gates, order)
+    d_x, d_h, d_w_x, d_w_h = _through(x, h, w_x, w_h, dz, dz)
+    return d_x, d_h, e * f, d_w_x, d_w_h, dz.sum(axis=0)
+
+
+def _gru_gates(
+    x: Any, h: Any, w_x: Any, w_h: Any, b_x: Any, b_h: Any, order: str
+) -> tuple[Any, Any, Any, Any]:
+    """r, z, and the products of the candidate with their biases."""
+    z = _columns(_one_product(x, h, w_x, w_h) + b_x + b_h, order)
+    of_x, of_h = _columns(x @ w_x + b_x, order)["n"], _columns(h @ w_h + b_h, order)["n"]
+    return _stable_sigmoid(z["r"]), _stable_sigmoid(z["z"]), of_x, of_h
+
+
+def _gru_by_parts(
+    x: Any, h: Any, w_x: Any, w_h: Any, b_x: Any, b_h: Any, order: str = "rzn", mixed: Any = None
+) -> Any:
+    r, z, of_x, of_h = _gru_gates(x, h, w_x, w_h, b_x, b_h, order)
+    return mixed(np.tanh(of_x + r * of_h), z, h)
+
+
+def _gru_vjp_from_gates(
+    dy: Any,
+    y: Any,
+    x: Any,
+    h: Any,
+    w_x: Any,
+    w_h: Any,
+    b_x: Any,
+    b_h: Any,
+    order: str = "rzn",
+    keeps_the_rest: bool = False,
+) -> tuple[Any, ...]:
+    r, z, of_x, of_h = _gru_gates(x, h, w_x, w_h, b_x, b_h, order)
+    n = np.tanh(of_x + r * of_h)
+    of_rest = dy - z * dy
+    dn, kept = (z * dy, of_rest) if keeps_the_rest else (of_rest, z * dy)
+    da = dn * (1.0 - n * n)
+    d_z = (dy * n - dy * h if keeps_the_rest else dy * h - dy * n) * (z * (1.0 - z))
+    d_r = da * of_h * (r * (1.0 - r))
+    d_x = _in_columns({"r": d_r, "z": d_z, "n": da}, order)
+    d_h = _in_columns({"r": d_r, "z": d_z, "n": da * r}, order)
+    dx, dh, d_w_x, d_w_h = _through(x, h, w_x, w_h, d_x, d_h)
+    return dx, dh + kept, d_w_x, d_w_h, d_x.sum(axis=0), d_h.sum(axis=0)
+
+
+def _reset_before_in_floats(
+    x: Any, h: Any, w_x: Any, w_h: Any, b_x: Any, b_h: Any, order: str = "rzn"
+) -> Any:
+    r, z, of_x, _ = _gru_gates(x, h, w_x, w_h, b_x, b_h, order)
+    n = np.tanh(of_x + ((r * h) @ _columns(w_h, order)["n"] + _columns(b_h, order)["n"]))
+    return (1.0 - z) * n + z * h
+
+
+def _reset_before_vjp(
+    dy: Any, y: Any, x: Any, h: Any, w_x: Any, w_h: Any, b_x: Any, b_h: Any, order: str = "rzn"
+) -> tuple[Any, ...]:
+    r, z, of_x, _ = _gru_gates(x, h, w_x, w_h, b_x, b_h, order)
+    w = _columns(w_h, order)
+    n = np.tanh(of_x + ((r * h) @ w["n"] + _columns(b_h, order)["n"]))
+    da = (dy - z * dy) * (1.0 - n * n)
+    d_z = (dy * h - dy * n) * (z * (1.0 - z))
+    reset = da @ w["n"].T
+    d_r = reset * h * (r * (1.0 - r))
+    d_x = _in_columns({"r": d_r, "z": d_z, "n": da}, order)
+    both = {"r": d_r, "z": d_z}
+    d_w_h = {gate: h.T @ d for gate, d in both.items()} | {"n": (r * h).T @ da}
+    dh = z * dy + reset * r + sum((d @ w[gate].T for gate, d in both.items()), 0.0)
+    return d_x @ w_x.T, dh, x.T @ d_x, _in_columns(d_w_h, order), d_x.sum(axis=0), d_x.sum(axis=0)
+
+
+# ------------------------------------------------------------------------------- the same in another order
+
+
+def _lstm_variant(name: str, summary: str, used_by: str, order: str, forget_bias: int = 0) -> Variant:
+    about: dict[str, Any] = {"order": order, "forget_bias": forget_bias}
+    return Variant(
+        name,
+        summary,
+        used_by,
+        definition=partial(_lstm_cell, **about),
+        forms=(
+            Form(
+                name,
+                used_by,
+                partial(_lstm_by_one_product, **about),
+                partial(_lstm_vjp_from_gates, **about),
+            ),
+        ),
+    )
+
+
+LSTM_VARIANTS = (
+    _lstm_variant(
+        "gates-input-candidate-forget-output",
+        "the columns of the candidate before those of the forget gate",
+        "TensorFlow 1 (BasicLSTMCell and LSTMBlockCell, forget_bias=0)",
+        "igfo",
+    ),
+    _lstm_variant(
+        "gates-input-candidate-forget-output-and-1",
+        "the columns of the candidate before those of the forget gate, which has a bias of 1 more",
+        "TensorFlow 1 (BasicLSTMCell and LSTMBlockCell, by default), Haiku",
+        "igfo",
+        1,
+    ),
+    _lstm_variant(
+        "gates-input-output-forget-candidate", "the columns in the order i, o, f, c", "ONNX", "iofg"
+    ),
+    _lstm_variant(
+        "forget-bias-1",
+        "the forget gate has a bias of 1 more than is given",
+        "Sonnet 2 (by default)",
+        "ifgo",
+        1,
+    ),
+)
+
+
+def _rest_first(n: Any, z: Any, h: Any) -> Any:
+    return (1.0 - z) * n + z * h
+
+
+def _by_difference(n: Any, z: Any, h: Any) -> Any:
+    return n + z * (h - n)
+
+
+def _rest_kept(n: Any, z: Any, h: Any) -> Any:
+    return z * n + (1.0 - z) * h
+
+
+GRU_VARIANTS = (
+    Variant(
+        "reset-before-the-product",
+        "the reset gate multiplies h before the product with w_hn, not the product and its bias",
+        "Cho et al. (2014), with the gates in this order",
+        definition=_gru_cell_reset_before,
+        forms=(Form("reset before", "Cho et al.", _reset_before_in_floats, _reset_before_vjp),),
+    ),
+    Variant(
+        "gates-update-reset-candidate",
+        "the columns of the update gate before those of the reset gate",
+        "Keras and TensorFlow 2 (reset_after=True), ONNX (linear_before_reset=1)",
+        definition=partial(_gru_cell, order="zrn"),
+        forms=(
+            Form(
+                "update first",
+                "Keras",
+                partial(_gru_by_parts, order="zrn", mixed=_rest_first),
+                partial(_gru_vjp_from_gates, order="zrn"),
+            ),
+        ),
+    ),
+    Variant(
+        "gates-update-reset-candidate-and-reset-before-the-product",
+        "the columns of the update gate come first, and the reset gate multiplies h before the product",
+        "Keras (reset_after=False), ONNX (linear_before_reset=0)",
+        definition=partial(_gru_cell_reset_before, order="zrn"),
+        forms=(
+            Form(
+                "update first, reset before",
+                "Keras",
+                partial(_reset_before_in_floats, order="zrn"),
+                partial(_reset_before_vjp, order="zrn"),
+            ),
+        ),
+    ),
+    Variant(
+        "update-gate-of-the-candidate",
+        "h' = z n + (1 - z) h: an open update gate replaces the state",
+        "Chung et al. (2014), arXiv:1412.3555, equation 6; the first version of Cho et al. (2014)",
+        definition=_gru_cell_keeping_the_rest,
+        forms=(
+            Form(
+                "update of the candidate",
+                "Chung et al.",
+                partial(_gru_by_parts, mixed=_rest_kept),
+                partial(_gru_vjp_from_gates, keeps_the_rest=True),
+            ),
+        ),
+    ),
+)
+
+ZERO = [[0.0]]
+THREE, FOUR = [[0.0] * 3], [[0.0] * 4]
+NO_BATCH = np.zeros((0, 1))
+
+SPECS = (
+    Spec(
+        name="rnn_cell",
+        summary="One step of a simple recurrent network: a layer with tanh of the input and the last state.",
+        signature="(n,k),(n,m),(k,m),(m,m),(m)->(n,m)",
+        definition=_rnn_cell,
+        inputs=(X, H, W_X, W_H, Input("b")),
+        outputs=("h",),
+        equations=("h' = tanh(x w_x + h w_h + b)",),
+        shapes=SIZES,
+        laws=("nan-reaches-gradients",),
+        cases=(
+            Case(
+                "rows times columns",
+                (
+                    [[1.0, 2.0]],
+                    [[1.0, 0.0]],
+                    [[400.0, 0.0], [-400.0, 0.0]],
+                    [[0.0, 500.0], [7.0, 7.0]],
+                    [0.0, 0.0],
+                ),
+                [[-1.0, 1.0]],
+            ),
+            Case("nothing comes of nothing", (ZERO, ZERO, [[3.0]], [[2.0]], [0.0]), ZERO),
+            Case(
+                "the infinities",
+                (ZERO, [[0.0, 0.0]], [[0.0, 0.0]], np.zeros((2, 2)), [inf, -inf]),
+                [[1.0, -1.0]],
+            ),
+            Case(
+                "the NaN of an example stays with it",
+                ([[nan], [0.0]], [[0.0], [0.0]], [[1.0]], ZERO, [0.0]),
+                [[nan], [0.0]],
+            ),
+            Case("a batch of nothing", (NO_BATCH, NO_BATCH, [[1.0]], [[1.0]], [0.0]), NO_BATCH),
+        ),
+        refusals=(
+            Refusal(
+                "weights stored (outputs, inputs)",
+                ([[1.0, 2.0]], [[0.0] * 3], np.zeros((3, 2)), np.zeros((3, 3)), [0.0] * 3),
+                "k = 2",
+            ),
+            Refusal(
+                "a state of another batch",
+                ([[1.0]], [[0.0], [0.0]], [[1.0]], [[1.0]], [0.0]),
+                "n = 1",
+            ),
+            Refusal("one example without its batch axis", ([1.0], [0.0], [[1.0]], [[1.0]], [0.0]), "shape"),
+        ),
+        forms=(
+            Form(
+                "x and h side by side in one product; the derivative from the output, 1 - h'^2",
+                "PyTorch, TensorFlow, JAX",
+                value=_rnn_by_one_product,
+                vjp=_rnn_vjp_from_value,
+            ),
+        ),
+        references=(
+            "Elman, Finding structure in time, Cognitive Science 14 (1990)",
+            f"{GOODFELLOW}, 10.2, equations 10.8 and 10.9",
+        ),
+    ),
+    Spec(
+        name="lstm_cell",
+        summary="One step of long short-term memory: a cell that gates write, keep and show.",
+        signature="(n,k),(n,m),(n,m),(k,g),(m,g),(g)->(n,m),(n,m)",
+        definition=_lstm_cell,
+        inputs=(X, H, C, W_X, W_H, Input("b")),
+        outputs=("h", "c"),
+        equations=(
+            "(zi, zf, zg, zo) = x w_x + h w_h + b, four blocks of m columns",
+            "i = sigmoid(zi), f = sigmoid(zf), g = tanh(zg), o = sigmoid(zo)",
+            "c' = f c + i g",
+            "h' = o tanh(c')",
+        ),
+        derived={"g": lambda sizes, settings: 4 * sizes["m"]},
+        shapes=GATED_SIZES,
+        laws=("nan-reaches-gradients",),
+        cases=(
+            Case(
+                "closed to the input, open to the past",
+                (ZERO, ZERO, [[3.0]], FOUR, FOUR, [-inf, inf, inf, -inf]),
+                ([[0.0]], [[3.0]]),
+            ),
+            Case(
+                "open to the input, closed to the past",
+                (ZERO, ZERO, [[3.0]], FOUR, FOUR, [inf, -inf, inf, -inf]),
+                ([[0.0]], [[1.0]]),
+            ),
+            Case(
+                "open to both: the cell adds",
+                (ZERO, ZERO, [[3.0]], FOUR, FOUR, [inf, inf, inf, -inf]),
+                ([[0.0]], [[4.0]]),
+            ),
+            Case(
+                "all gates half open, but the output",
+                ([[5.0]], [[7.0]], [[3.0]], FOUR, FOUR, [0.0, 0.0, inf, -inf]),
+                ([[0.0]], [[2.0]]),
+            ),
+            Case(
+                "a full cell is shown as 1",
+                (ZERO, ZERO, [[inf]], FOUR, FOUR, [0.0, 0.0, 0.0, inf]),
+                ([[1.0]], [[inf]]),
+            ),
+            Case(
+                "the NaN of an example stays with it",
+                ([[nan], [0.0]], [[0.0], [0.0]], [[1.0], [2.0]], [[1.0] * 4], FOUR, [0.0, 0.0, 0.0, -inf]),
+                ([[nan], [0.0]], [[nan], [1.0]]),
+            ),
+            Case(
+                "a batch of nothing",
+                (NO_BATCH, NO_BATCH, NO_BATCH, FOUR, FOUR, [0.0] * 4),
+                (NO_BATCH, NO_BATCH),
+            ),
+        ),
+        refusals=(
+            Refusal("three gates", (ZERO, ZERO, ZERO, THREE, THREE, [0.0] * 3), "g = 4, 4 gates of m = 1"),
+            Refusal("a bias for each unit, not each gate", (ZERO, ZERO, ZERO, FOUR, FOUR, [0.0]), "g = 4"),
+            Refusal("cells of another batch", (ZERO, ZERO, [[0.0], [0.0]], FOUR, FOUR, [0.0] * 4), "n = 1"),
+        ),
+        forms=(
+            Form(
+                "x and h side by side in one product; derivatives from the values of the gates",
+                "PyTorch, TensorFlow, JAX",
+                value=_lstm_by_one_product,
+                vjp=_lstm_vjp_from_gates,
+            ),
+        ),
+        variants=LSTM_VARIANTS,
+        references=(
+            "Hochreiter & Schmidhuber, Long short-term memory, Neural Computation 9 (1997)",
+            "Gers, Schmidhuber & Cummins, Learning to forget, Neural Computation 12 (2000)",
+        ),
+    ),
+    Spec(
+        name="gru_cell",
+        summary="One step of a gated recurrent unit: a state between the last one and a candidate.",
+        signature="(n,k),(n,m),(k,g),(m,g),(g),(g)->(n,m)",
+        definition=_gru_cell,
+        inputs=(X, H, W_X, W_H, Input("b_x", degree=2), Input("b_h", degree=2)),
+        outputs=("h",),
+        equations=(
+            "(xr, xz, xn) = x w_x + b_x and (hr, hz, hn) = h w_h + b_h, three blocks of m columns",
+            "r = sigmoid(xr + hr), z = sigmoid(xz + hz)",
+            "n = tanh(xn + r hn)",
+            "h' = (1 - z) n + z h",
+        ),
+        derived={"g": lambda sizes, settings: 3 * sizes["m"]},
+        shapes=GATED_SIZES,
+        laws=("nan-reaches-gradients",),
+        cases=(
+            Case("half of the state stays", (ZERO, [[2.0]], THREE, THREE, [0.0] * 3, [0.0] * 3), [[1.0]]),
+            Case(
+                "an open update gate keeps the state",
+                (ZERO, [[3.0]], THREE, THREE, [0.0, inf, inf], [0.0] * 3),
+                [[3.0]],
+            ),
+            Case(
+                "a closed one takes the candidate",
+                (ZERO, [[3.0]], THREE, THREE, [0.0, -inf, inf], [0.0] * 3),
+                [[1.0]],
+            ),
+            Case(
+                "a closed reset gate hides the product of h, and its bias",
+                (ZERO, [[3.0]], THREE, [[0.0, 0.0, 300.0]], [-inf, -inf, 0.0], [0.0, 0.0, 300.0]),
+                [[0.0]],
+            ),
+            Case(
+                "the NaN of an example stays with it",
+                ([[nan], [0.0]], [[1.0], [2.0]], [[1.0] * 3], THREE, [0.0] * 3, [0.0] * 3),
+                [[nan], [1.0]],
+            ),
+            Case(
+                "a batch of nothing",
+                (NO_BATCH, NO_BATCH, THREE, THREE, [0.0] * 3, [0.0] * 3),
+                NO_BATCH,
+            ),
+        ),
+        refusals=(
+            Refusal("four gates", (ZERO, ZERO, FOUR, FOUR, [0.0] * 4, [0.0] * 4), "g = 3, 3 gates of m = 1"),
+            Refusal("one bias too short", (ZERO, ZERO, THREE, THREE, [0.0] * 3, [0.0]), "g = 3"),
+            Refusal(
+                "a state of another batch",
+                (ZERO, [[0.0], [0.0]], THREE, THREE, [0.0] * 3, [0.0] * 3),
+                "n = 1",
+            ),
+        ),
+        forms=(
+            Form(
+                "n + z (h - n)",
+                "PyTorch",
+                value=partial(_gru_by_parts, mixed=_by_difference),
+                vjp=_gru_vjp_from_gates,
+            ),
+            Form(
+                "1 - z by subtraction",
+                "Keras, JAX (Flax)",
+                value=partial(_gru_by_parts, mixed=_rest_first),
+            ),
+        ),
+        variants=GRU_VARIANTS,
+        references=(CHO,),
+    ),
+)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,12 @@ Exact = npt.NDArray[np.object_]
 """An array of exact numbers: sympy expressions, arb balls, power series of balls, or fractions."""
 
 Floats = npt.NDArray[np.floating]
-SettingValue = str | int | float | bool | None
+SettingValue = str | int | float | bool | None | tuple[int, ...]
 Slope = float | str
 """A derivative: a number, or the name of the setting that it is."""
 
 BATCH = "..."
-"""Stands for the batch axes in a signature."""
+"""Stands for any number of axes in a signature: where it is first, for batch axes."""
 
 Size = Callable[[Mapping[str, int], Mapping[str, Any]], int]
 """The size of an axis, from those of other axes and the settings."""
@@ -61,18 +62,21 @@ class Aspect(Enum):
 class Input:
     """One positional argument.
 
-    `degree` is the highest power in which it enters an intermediate result: values beyond the root of the
-    format's largest number of that degree overflow in every honest computation. An index counts along the
-    axis `along`. `near` are distances from the input after it at which the operator changes its ways: numbers
-    drawn apart would hardly meet them.
+    `degree` is the highest power in which it enters a result, or an intermediate one: values beyond the root
+    of the format's largest number of that degree overflow in every honest computation. `inner_degree` is that
+    of intermediate results alone, which have the range of float32 where the format is narrower. An index
+    counts along the axis `along`. Of an input that is `centred`, a mean is subtracted. `near` are distances
+    from the input after it at which the operator changes its ways: numbers drawn apart hardly meet them.
     """
 
     name: str
     domain: Domain = Domain.REAL
     differentiable: bool = True
     degree: int = 1
+    inner_degree: int = 1
     along: str = "c"
     near: tuple[float, ...] = ()
+    centred: bool = False
 
     @property
     def kind(self) -> str:
@@ -132,9 +136,33 @@ class Kink:
 
 def _number(slope: Slope, settings: Mapping[str, SettingValue]) -> float:
     value = settings[slope] if isinstance(slope, str) else slope
-    if value is None:
+    if value is None or isinstance(value, tuple):
         raise TypeError(f"the setting {slope} is no number, and so no derivative")
     return float(value)
+
+
+class Sharing(Enum):
+    """How the gradient of equal elements is shared out."""
+
+    FIRST = "the first of equal elements has all of their gradient"
+    LAST = "the last of equal elements has all of their gradient"
+    EQUAL = "equal elements share their gradient equally"
+    OTHER = "equal elements have other parts of their gradient"
+
+
+@dataclass(frozen=True, slots=True)
+class Tie:
+    """Where several elements of the first input give an output its value: each may have any part of the
+    gradient, as long as the parts add up.
+
+    `taken(*inputs, **settings)` says of each output, along the first axes of its result, which elements of
+    the first input those are, along the others. `convention` is what the reference and those in `used_by` do.
+    """
+
+    where: str
+    convention: Sharing
+    used_by: str
+    taken: Callable[..., npt.NDArray[np.bool_]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,15 +227,19 @@ class Variant:
 class Spec:
     """What an operator is; each is itself alone, and serves as a key.
 
-    `signature` is a NumPy gufunc signature, in which "..." stands for the batch axes, the same wherever they
-    stand. `definition(*inputs, **settings)` is the textbook formula on arrays of exact numbers, in which no
-    form is preferred for its rounding; it returns one array, or a tuple of as many as there are `outputs`.
+    `signature` is a NumPy gufunc signature, in which "..." stands for axes of any number, the same wherever
+    it stands: first, for batch axes, of examples that know nothing of one another; behind others, for
+    positions. `definition(*inputs, **settings)` is the textbook formula on arrays of exact numbers, in which
+    no form is preferred for its rounding; it returns one array, or a tuple of as many as there are
+    `outputs`.
 
     `derived` says how long an axis is that follows from others and from the settings, as the output of a
     convolution does. `shapes` are sizes of the other axes at which an operator is checked, the smallest
     first; of elementwise operators, rows (c) and matrix products (n, k, m) the checks know their own. `seams`
     are the real numbers around which examples are drawn beside the usual ones: where pieces meet, a gradient
-    is 0, a tail begins. `equations` are printed where the definition on symbols would fill a page.
+    is 0, a tail begins. `combinations` are the settings at which an operator is checked, the defaults first,
+    where not every value of one goes with every value of another, or too many do. `equations` are printed
+    where the definition on symbols would fill a page.
     """
 
     name: str
@@ -218,10 +250,12 @@ class Spec:
     outputs: tuple[str, ...] = ("y",)
     equations: tuple[str, ...] = ()
     settings: tuple[Setting, ...] = ()
+    combinations: tuple[Mapping[str, SettingValue], ...] = ()
     derived: Mapping[str, Size] = field(default_factory=dict)
     shapes: tuple[Mapping[str, int], ...] = ()
     kinks: tuple[Kink, ...] = ()
     seams: tuple[float, ...] = ()
+    tie: Tie | None = None
     laws: tuple[str, ...] = ()
     cases: tuple[Case, ...] = ()
     refusals: tuple[Refusal, ...] = ()
@@ -235,22 +269,43 @@ class Spec:
     @property
     def core_axes(self) -> tuple[tuple[str, ...], ...]:
         """The named axes of each input: "(...,k),(k,m),(m)->(...,m)" gives (k), (k, m), (m)."""
-        return tuple(tuple(axis for axis in group if axis != BATCH) for group in self._groups(0))
+        return tuple(tuple(axis for axis in group if axis != BATCH) for group in self.groups(0))
 
     @property
     def output_axes(self) -> tuple[tuple[str, ...], ...]:
         """The named axes of each output."""
-        return tuple(tuple(axis for axis in group if axis != BATCH) for group in self._groups(1))
+        return tuple(tuple(axis for axis in group if axis != BATCH) for group in self.groups(1))
+
+    def laid_out(
+        self, side: int, batch: tuple[int, ...], sizes: Mapping[str, int]
+    ) -> tuple[tuple[int, ...], ...]:
+        """The shapes of the inputs (side 0) or of the outputs (1), with `batch` in the place of "..."."""
+        return tuple(
+            tuple(n for axis in group for n in (batch if axis == BATCH else (sizes[axis],)))
+            for group in self.groups(side)
+        )
+
+    def sizes_of(self, shapes: Sequence[tuple[int, ...]]) -> tuple[tuple[int, ...], dict[str, int]]:
+        """What stands for "..." in inputs of these shapes, and the sizes of their named axes."""
+        batch: tuple[int, ...] = ()
+        sizes: dict[str, int] = {}
+        for group, shape in zip(self.groups(0), shapes, strict=True):
+            start = group.index(BATCH) if BATCH in group else len(group)
+            end = len(shape) - len(group[start + 1 :])
+            batch = shape[start:end] if BATCH in group else batch
+            named = (axis for axis in group if axis != BATCH)
+            sizes.update(zip(named, shape[:start] + shape[end:], strict=True))
+        return batch, sizes
 
     @property
     def batched_inputs(self) -> tuple[bool, ...]:
-        """Which inputs have the batch axes."""
-        return tuple(BATCH in group for group in self._groups(0))
+        """Which inputs have batch axes."""
+        return tuple(BATCH in group[:1] for group in self.groups(0))
 
     @property
     def batched_outputs(self) -> tuple[bool, ...]:
-        """Which outputs have the batch axes."""
-        return tuple(BATCH in group for group in self._groups(1))
+        """Which outputs have batch axes."""
+        return tuple(BATCH in group[:1] for group in self.groups(1))
 
     @property
     def batched(self) -> bool:
@@ -258,12 +313,18 @@ class Spec:
         return any(self.batched_inputs)
 
     @property
+    def open(self) -> bool:
+        """Whether there are axes of any number, be they batch axes or positions."""
+        return BATCH in self.signature
+
+    @property
     def free_axes(self) -> tuple[str, ...]:
         """The named axes of the inputs whose sizes may be chosen, in the order of the signature."""
         named = dict.fromkeys(axis for axes in self.core_axes for axis in axes)
         return tuple(axis for axis in named if axis not in self.derived)
 
-    def _groups(self, side: int) -> tuple[tuple[str, ...], ...]:
+    def groups(self, side: int) -> tuple[tuple[str, ...], ...]:
+        """The axes of each input (side 0) or output (1) as they are written, "..." among them."""
         groups = re.findall(r"\(([^)]*)\)", self.signature.split("->")[side])
         return tuple(tuple(filter(None, group.split(","))) for group in groups)
 
@@ -271,6 +332,13 @@ class Spec:
     def differentiable(self) -> tuple[int, ...]:
         """The positions of the inputs that have a gradient."""
         return tuple(i for i, item in enumerate(self.inputs) if item.differentiable)
+
+    @property
+    def all_settings(self) -> tuple[Mapping[str, SettingValue], ...]:
+        """The settings at which the operator is checked, the defaults first."""
+        names = [setting.name for setting in self.settings]
+        every = product(*(setting.values for setting in self.settings))
+        return self.combinations or tuple(dict(zip(names, values, strict=True)) for values in every)
 
     @property
     def defaults(self) -> dict[str, SettingValue]:

@@ -228,6 +228,23 @@ def test_the_statistical_bound_of_a_long_sum_is_far_below_the_deterministic_one(
     assert 0 < bound.statistical.max() < bound.deterministic.max() / 20
 
 
+def test_sums_that_are_added_are_one_sum_in_whatever_parts_and_places() -> None:
+    """Overlapping patches that are added up have the bound of each element's whole sum, in any order."""
+    rng = np.random.default_rng(0)
+    terms = rng.standard_normal((6, 4)) + 1.0
+    for statistical in (True, False):
+        model = RoundingModel.of(FLOAT64, statistical=statistical, flush_to_zero=False)
+        parts: Any = Bounded(terms, 0.0, model)
+        total: Any = np.zeros_like(np.pad(parts[0], ((1, 1),)))
+        total[1:5] += parts[:2].sum(axis=0)
+        total[1:5] += parts[2:4].sum(axis=0)
+        total[1:5] += parts[4:].sum(axis=0)
+        whole = parts.sum(axis=0)
+        assert np.abs(total.value[1:5] - whole.value).max() <= whole.error.min()
+        assert np.abs(total.error[1:5] / whole.error - 1.0).max() < 2.0**-40
+        assert not total.error[[0, 5]].any()
+
+
 def test_the_statistical_bound_does_not_vanish_where_squares_underflow() -> None:
     """The same terms at any scale: the bound of tiny ones is at least that of ordinary ones, scaled."""
     terms, scale = np.array([3.0, -2.9, 1.7, 0.3, -1.1]), 2.0**-600
@@ -377,3 +394,14 @@ def test_what_is_taken_as_computed_costs_its_roundings_only() -> None:
     there_and_back: Any = (as_computed(top) + 0.5) - as_computed(top)
     assert 0.0 < there_and_back.error < 1e6 * 2.0**-51
     assert as_computed(1.0) == 1.0
+
+
+def test_terms_added_to_rows_are_the_sums_of_each_row() -> None:
+    """The second row gets three terms, the first one: which is exact."""
+    model = RoundingModel.of(FLOAT32, statistical=False, flush_to_zero=False)
+    rows: Any = Bounded(np.zeros((3, 1)), 0.0, model)
+    terms: Any = Bounded([[1.0], [0.1], [2.0], [4.0]], 0.0, model)
+    np.add.at(rows, np.array([1, 0, 1, 1]), terms)
+    assert rows.value.tolist() == [[0.1], [7.0], [0.0]]
+    assert rows.error.tolist()[0] == rows.error.tolist()[2] == [0.0]
+    assert 7.0 * 2.0**-24 < rows.error[1, 0] < 21.0 * 2.0**-24

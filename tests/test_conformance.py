@@ -7,7 +7,7 @@ import math
 import re
 import shlex
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -223,7 +223,7 @@ RANKS = {
 """The ranks of the first input, by whether an operator has rows and whether it is a loss."""
 
 
-@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+@pytest.mark.parametrize("spec", [s for s in SPECS.values() if not s.shapes], ids=lambda s: s.name)
 def test_the_laws_meet_shapes_beyond_vectors_and_blocks_along_every_axis(spec: Spec) -> None:
     put = [draw(spec, FLOAT64, number, 0) for number in range(0, LEVELS["ci"], LAW_CASES)]
     beyond = [e for e in put if any(size > 32 for x in e.inputs for size in x.shape)]
@@ -716,6 +716,53 @@ def test_a_subgradient_of_a_loss_is_known_under_the_share_of_the_example(
 def test_no_other_slope_of_a_loss_passes(op: str, vjp: Any) -> None:
     report = check(SimpleNamespace(**{op: getattr(plain, op), f"{op}_vjp": vjp}), ops=[op])
     assert outcome(report, op, "vjp").verdict is FAIL
+
+
+def max_pool2d_vjp(share: Callable[[Any], Any]) -> Callable[..., Any]:
+    """The gradient of max pooling in which `share` says what part each of the tied elements has."""
+
+    def vjp(dy: Any, x: Any, **settings: Any) -> Any:
+        tie = SPECS["max_pool2d"].tie
+        assert tie is not None
+        taken = tie.taken(x, **settings).reshape(dy.size, x.size)
+        parts = np.array([share(row) for row in taken.astype(np.float64)])
+        return (dy.astype(np.float64).ravel() @ parts).reshape(x.shape).astype(x.dtype)
+
+    return vjp
+
+
+def only(row: Any, which: int) -> Any:
+    return np.eye(row.size)[np.flatnonzero(row)[which]]
+
+
+SHARES: Mapping[str, Callable[[Any], Any]] = {
+    "": lambda row: only(row, 0),
+    "ties-last": lambda row: only(row, -1),
+    "ties-equal": lambda row: row / row.sum(),
+    "ties-other": lambda row: 0.75 * only(row, 0) + 0.25 * only(row, -1),
+}
+
+
+@pytest.mark.parametrize("variant", SHARES)
+def test_tied_elements_may_share_their_gradient_in_any_way(variant: str) -> None:
+    found = outcome(
+        quick("max_pool2d", refnet.max_pool2d, max_pool2d_vjp(SHARES[variant])), "max_pool2d", "vjp"
+    )
+    assert found.verdict is PASS
+    assert found.variant.partition(":")[0] == variant
+
+
+@pytest.mark.parametrize(
+    "share",
+    [
+        lambda row: row,  # all of it to each
+        lambda row: row / row.size,  # a part of it lost
+        lambda row: 1.5 * only(row, 0) - 0.5 * only(row, -1),  # adds up, and is no share
+    ],
+)
+def test_what_is_no_share_of_a_tie_fails(share: Callable[[Any], Any]) -> None:
+    found = outcome(quick("max_pool2d", refnet.max_pool2d, max_pool2d_vjp(share)), "max_pool2d", "vjp")
+    assert found.verdict is FAIL
 
 
 # ------------------------------------------------------------------------------------- bad candidates

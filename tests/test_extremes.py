@@ -55,6 +55,10 @@ VALUES: list[tuple[str, Format, list[Any], dict[str, Any]]] = [
     ("softplus", FLOAT64, [[MAX64, -MAX64, 700.0, -700.0]], {"beta": 3.0}),
     ("mish", FLOAT64, [[MAX64, -MAX64, 354.0, 355.0, 356.0, -744.0]], {}),
     ("gelu", FLOAT64, [[MAX64, -MAX64, 1e-320]], {"approximate": "tanh"}),
+    ("layer_norm", FLOAT64, [[[1e300, -1e300, 3e299], [MAX64, MAX64, 0.0]], [1.0] * 3, [0.0] * 3], {}),
+    ("layer_norm", FLOAT32, [[[3e38, 3e38, -1e37], [1e-40, 0.0, 2e-40]], [1.0] * 3, [0.0] * 3], {}),
+    ("rms_norm", FLOAT64, [[[1e300, 1e-10, 1e290], [1e-310, 0.0, 0.0]], [1.0] * 3], {}),
+    ("batch_norm", FLOAT64, [[[1e200], [-1e200], [3e199]], [1.0], [0.0]], {}),
 ]
 
 GRADIENTS: list[tuple[str, Format, list[Any], Any, dict[str, Any]]] = [
@@ -68,6 +72,8 @@ GRADIENTS: list[tuple[str, Format, list[Any], Any, dict[str, Any]]] = [
     ("mae", FLOAT64, [[MAX64, -MAX64], [-MAX64, MAX64]], 1.0, {}),
     ("huber", FLOAT64, [[5e-324, 1e300], [0.0, -1e300]], MAX64, {"delta": 0.5}),
     ("log_cosh", FLOAT64, [[5e-324, 1e-8, 1000.0], [0.0] * 3], [1.0] * 3, {"reduction": "none"}),
+    ("rms_norm", FLOAT64, [[[1e4]], [1.0]], [[1.0]], {}),
+    ("layer_norm", FLOAT64, [[[1e8 + 1.0, 1e8, 1e8 + 5.0]], [1.0] * 3, [0.0] * 3], [[1.0, 1.0, 1.0]], {}),
     ("sigmoid", FLOAT64, [[-700.0, 700.0]], [5e-324, MAX64], {}),
     ("tanh", FLOAT64, [[0.0, 300.0]], [MAX64, MAX64], {}),
     ("softsign", FLOAT64, [[1e160, -1e154]], [1.0, 1.0], {}),

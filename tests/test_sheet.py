@@ -41,6 +41,7 @@ def test_the_sheet_says_everything(name: str) -> None:
         *(repr(value) for setting in spec.settings for value in setting.values),
         *(f"{law.name} {law.statement}" for law in laws_of(spec)),
         *(kink.where for kink in spec.kinks),
+        *([spec.tie.where, spec.tie.convention.value, spec.tie.used_by] if spec.tie else []),
         *(f"{variant.name} {variant.summary} ({variant.used_by})" for variant in spec.variants),
         *(f"{form.name} ({form.used_by})" for form in spec.forms),
         *(case.why for case in spec.cases),

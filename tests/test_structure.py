@@ -388,6 +388,12 @@ def test_every_specification_is_complete() -> None:
         assert usual or spec.shapes, f"{spec.name}: the checks know no sizes for {spec.free_axes}"
         assert not spec.shapes or math.gcd(len(spec.shapes), 12) == 1, f"{spec.name}: {PRIME_TO_TWELVE}"
         assert all(set(sizes) == set(spec.free_axes) for sizes in spec.shapes), spec.name
+        assert all(set(settings) == set(spec.defaults) for settings in spec.combinations), spec.name
+        assert dict(spec.all_settings[0]) == spec.defaults, spec.name
+        for setting in spec.settings:
+            assert {settings[setting.name] for settings in spec.all_settings} == set(setting.values), (
+                spec.name
+            )
         assert spec.summary.endswith(".")
         assert spec.cases, spec.name
         assert len({case.why for case in spec.cases}) == len(spec.cases)

@@ -16,7 +16,9 @@ A sum of n terms t with value s, added in any order, has two bounds:
   one that adds thousands of sorted terms, whose partial sums are the largest of all orders, may exceed it.
 
 Products that are summed (a matrix product) add one rounding for each term. A term added to a finished sum
-is one more term of the same sum, because an implementation may start from it, as it does from a bias.
+is one more term of the same sum, because an implementation may start from it, as it does from a bias; and two
+sums that are added are one, as where the patches of a convolution overlap. A term that is exactly 0 is none:
+adding it rounds nothing, and padding consists of such terms.
 """
 
 from __future__ import annotations
@@ -96,9 +98,10 @@ class RoundingModel:
 
 @dataclass(frozen=True, slots=True)
 class OpenSum:
-    """What is known of the terms of a finished sum, so that one more term can join it."""
+    """What is known of the terms of finished sums, an array of them, so that more terms can join each."""
 
-    count: int
+    count: Floats
+    """How many terms are not 0."""
     magnitude: Floats
     """sum|t|, with the errors of the terms."""
     squares: Floats
@@ -108,9 +111,31 @@ class OpenSum:
     """sum(t^2) over the terms that are rounded products."""
     product_magnitude: Floats
 
+    @classmethod
+    def empty(cls, shape: tuple[int, ...]) -> OpenSum:
+        """Sums of nothing yet."""
+        nothing = np.zeros(shape)
+        return cls(nothing, nothing, nothing, nothing, nothing, nothing)
+
+    @property
+    def arrays(self) -> tuple[Floats, ...]:
+        return (
+            self.count,
+            self.magnitude,
+            self.squares,
+            self.inherited,
+            self.products,
+            self.product_magnitude,
+        )
+
+    def each(self, move: Callable[[Floats], Any]) -> OpenSum:
+        """The same sums in another place."""
+        return OpenSum(*map(move, self.arrays))
+
     def joined(self, value: Floats, error: Floats) -> OpenSum:
+        """With one more term each."""
         return OpenSum(
-            self.count + 1,
+            self.count + _is_term(value, error),
             self.magnitude + np.abs(value) + error,
             self.squares + value * value,
             self.inherited + error,
@@ -118,21 +143,30 @@ class OpenSum:
             self.product_magnitude,
         )
 
+    def merged(self, other: OpenSum) -> OpenSum:
+        """With all the terms of other sums."""
+        return OpenSum(*(mine + theirs for mine, theirs in zip(self.arrays, other.arrays, strict=True)))
+
     def error(self, total: Floats, model: RoundingModel) -> Floats:
         u, n = model.unit_roundoff, self.count
         once = u / (1.0 - n * u)
         # u times n, not n times the magnitude, which overflows for 64 terms as large as the format allows
-        rounding = once * max(n - 2, 0) * self.magnitude + once * self.product_magnitude
-        rounding = rounding + (once * np.abs(total) if n > 1 else 0.0)
+        rounding = once * np.maximum(n - 2, 0) * self.magnitude + once * self.product_magnitude
+        rounding = rounding + np.where(n > 1, once * np.abs(total), 0.0)
         if model.statistical:
-            mean = total / max(n, 1)
-            variance = np.maximum(self.squares / max(n, 1) - mean * mean, 0.0)
-            spread = np.sqrt(mean * mean * n**3 / 3 + variance * n**2 / 2) if n > 2 else 0.0
+            mean = total / np.maximum(n, 1)
+            variance = np.maximum(self.squares / np.maximum(n, 1) - mean * mean, 0.0)
+            spread = np.where(n > 2, np.sqrt(mean * mean * n**3 / 3 + variance * n**2 / 2), 0.0)
             likely = LAMBDA * u * (spread + np.sqrt(self.products)) + u * np.abs(total)
             told = self.squares > SQUARES_UNDERFLOW  # they may also overflow: then `likely` is not a number
             rounding = np.where(told, np.fmin(rounding, likely), rounding)
         flushed = np.where(self.magnitude > 0.0, n * model.flushed_below, 0.0)
         return np.asarray(self.inherited + rounding + flushed)
+
+
+def _is_term(value: Floats, error: Floats) -> Floats:
+    """1 for a term of a sum, 0 for an exact 0."""
+    return np.where((value == 0.0) & (error == 0.0), 0.0, 1.0)
 
 
 class Bounded(NDArrayOperatorsMixin):
@@ -161,6 +195,8 @@ class Bounded(NDArrayOperatorsMixin):
                 result = _REDUCTIONS[ufunc.__name__](self._lift(inputs[0]), **kwargs)
             elif method == "__call__" and ufunc.__name__ in _PREDICATES:
                 return ufunc(*(x.value if isinstance(x, Bounded) else x for x in inputs), **kwargs)
+            elif method == "at" and ufunc is np.add and isinstance(inputs[0], Bounded):
+                return _add_at(inputs[0], inputs[1], self._lift(inputs[2]))
             elif method == "__call__" and ufunc.__name__ in _RULES:
                 result = _RULES[ufunc.__name__](*map(self._lift, inputs), **kwargs)
             else:
@@ -183,8 +219,9 @@ class Bounded(NDArrayOperatorsMixin):
         return self
 
     def _each(self, move: Callable[[Floats], Any]) -> Bounded:
-        """The same rearrangement of values and errors."""
-        return Bounded(move(self.value), move(self.error), self.model)
+        """The same rearrangement of values and errors; a sum stays open to more terms wherever it is."""
+        terms = None if self.terms is None else self.terms.each(move)
+        return Bounded(move(self.value), move(self.error), self.model, terms)
 
     # the methods of an array that the reference uses --------------------------------------------------
 
@@ -216,9 +253,13 @@ class Bounded(NDArrayOperatorsMixin):
 
     def __setitem__(self, index: Any, item: Any) -> None:
         lifted = self._lift(item)
-        self.value, self.error = self.value.copy(), self.error.copy()
+        terms = None
+        if self.terms is not None and lifted.terms is not None:
+            terms = self.terms.each(np.array)
+            for array, part in zip(terms.arrays, lifted.terms.arrays, strict=True):
+                array[index] = part
+        self.value, self.error, self.terms = self.value.copy(), self.error.copy(), terms
         self.value[index], self.error[index] = lifted.value, lifted.error
-        self.terms = None
 
     def astype(self, dtype: npt.DTypeLike) -> Bounded:
         """The same: values are float64 whatever the format, and what the format loses is in the errors."""
@@ -295,6 +336,9 @@ def _rounded(value: Floats, error: Floats, model: RoundingModel, *, ulp: float =
 
 def _add(a: Bounded, b: Bounded) -> Bounded:
     value = a.value + b.value
+    if a.terms is not None and b.terms is not None and a.shape == b.shape:
+        terms = a.terms.merged(b.terms)
+        return Bounded(value, terms.error(value, a.model), a.model, terms)
     for total, term in ((a, b), (b, a)):
         if total.terms is not None and total.shape == value.shape:
             terms = total.terms.joined(term.value, term.error)
@@ -399,9 +443,13 @@ def _logaddexp(a: Bounded, b: Bounded) -> Bounded:
 
 
 def _tanh(a: Bounded) -> Bounded:
+    """The slope where it is steepest, nearest to 0, times the error; and no more than is left from there to
+    the limit, 1 - tanh(s) <= 2 exp(-2 s): what is 2^1000 may be off by 2^950, and is 1 all the same.
+    """
     value = np.tanh(a.value)
     nearest = np.minimum(np.maximum(np.abs(a.value) - a.error, 0.0), 300.0)
-    rounded = _rounded(value, a.error / np.cosh(nearest) ** 2, a.model, ulp=ELEMENTARY_ULP["tanh"])
+    error = np.minimum(a.error / np.cosh(nearest) ** 2, 2.0 * np.exp(-2.0 * nearest))
+    rounded = _rounded(value, error, a.model, ulp=ELEMENTARY_ULP["tanh"])
     return Bounded(value, rounded.error + np.where(value == 0.0, 0.0, a.model.underflow), a.model)
 
 
@@ -493,7 +541,7 @@ def _matmul(a: Bounded, b: Bounded) -> Bounded:
     (av, ae), (bv, be) = (np.abs(a.value), a.error), (np.abs(b.value), b.error)
     value = a.value @ b.value
     inherited = av @ be + ae @ bv + ae @ be
-    count = a.shape[-1]
+    count = _is_term(av, ae) @ _is_term(bv, be)
     squares = (av * av) @ (bv * bv)
     magnitude = av @ bv + inherited
     terms = OpenSum(count, magnitude, squares, inherited + count * a.model.underflow, squares, magnitude)
@@ -506,11 +554,25 @@ def _sum(a: Bounded, axis: Any = 0, keepdims: bool = False) -> Bounded:
 
     value = total(a.value)
     nothing = np.zeros_like(value)
-    count = a.size // max(value.size, 1)
     terms = OpenSum(
-        count, total(np.abs(a.value) + a.error), total(a.value * a.value), total(a.error), nothing, nothing
+        total(_is_term(a.value, a.error)),
+        total(np.abs(a.value) + a.error),
+        total(a.value * a.value),
+        total(a.error),
+        nothing,
+        nothing,
     )
     return Bounded(value, terms.error(value, a.model), a.model, terms)
+
+
+def _add_at(a: Bounded, index: npt.NDArray[np.integer], b: Bounded) -> None:
+    """Terms b added to the rows of a that are named by `index`: to each, the sum of its own terms in any
+    order. Terms are one more than there are, unless the row was 0, to which the first is added exactly."""
+    for row in np.unique(index):
+        total = _sum(b[np.equal(index, row)])
+        before = a[row]
+        started = bool(((before.value != 0.0) | (before.error != 0.0)).any())
+        a[row] = _add(total, before) if started else total
 
 
 def _largest(a: Bounded, axis: Any = 0, keepdims: bool = False, initial: Any = None) -> Bounded:
@@ -553,10 +615,19 @@ def _joined(join: Callable[..., Any]) -> Callable[..., Bounded]:
 
 
 def _rearrangement(function: Callable[..., Any]) -> Callable[..., Bounded]:
-    def rearrange(a: Bounded, *args: Any, **kwargs: Any) -> Bounded:
-        return Bounded(function(a.value, *args, **kwargs), function(a.error, *args, **kwargs), a.model)
+    return lambda a, *args, **kwargs: a._each(lambda array: function(array, *args, **kwargs))
 
-    return rearrange
+
+def _pad(a: Bounded, widths: Any, constant_values: float = 0.0) -> Bounded:
+    """With a constant that every format holds."""
+    value = np.pad(a.value, widths, constant_values=constant_values)
+    return Bounded(value, np.pad(a.error, widths), a.model)
+
+
+def _zeros_like(a: Bounded, shape: tuple[int, ...] | None = None) -> Bounded:
+    """Sums of nothing yet."""
+    nothing = np.zeros(a.shape if shape is None else shape)
+    return Bounded(nothing, nothing, a.model, OpenSum.empty(nothing.shape))
 
 
 _PREDICATES = {
@@ -598,6 +669,8 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "dot": _dot,
     "concatenate": _joined(np.concatenate),
     "stack": _joined(np.stack),
+    "pad": _pad,
+    "zeros_like": _zeros_like,
     **{
         function.__name__: _rearrangement(function)
         for function in (
@@ -605,7 +678,6 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
             np.expand_dims,
             np.flip,
             np.moveaxis,
-            np.pad,
             np.repeat,
             np.take,
             np.take_along_axis,
@@ -757,16 +829,17 @@ def bounded_values(
     """The outputs of an operator, each with its bound: the largest over refnet's code and the other forms."""
     model = granted_model(fmt, statistical=statistical)
     with np.errstate(all="ignore"):
-        outputs = _in_order(op.forward(*in_model(inputs, model), **settings)[0])
+        outputs = _in_memory(op.forward(*in_model(inputs, model), **settings)[0], fmt)
         for form in spec.forms:
             if form.value is not None:
-                others = _in_order(form.value(*in_model(inputs, model), **settings))
+                others = _in_memory(form.value(*in_model(inputs, model), **settings), fmt)
                 outputs = tuple(cover(y, other) for y, other in zip(outputs, others, strict=True))
-    return tuple(stored(y, fmt) for y in outputs)
+    return outputs
 
 
-def _in_order(results: Any) -> tuple[Bounded, ...]:
-    return tuple(results) if isinstance(results, tuple) else (results,)
+def _in_memory(results: Any, fmt: Format) -> tuple[Bounded, ...]:
+    """Each result as it is stored: that of a variant may be larger than the reference's, and rounds more."""
+    return tuple(stored(y, fmt) for y in (results if isinstance(results, tuple) else (results,)))
 
 
 def _bounded_vjp(
@@ -786,20 +859,20 @@ def _bounded_vjp(
             if isinstance(outputs, tuple)
             else carried(dy, model)
         )
-        gradients: list[Any] = list(op.backward(residuals, cotangent))
+        gradients = _in_memory(op.backward(residuals, cotangent), fmt)
         read = [_as_read(x, model) for x in inputs]
         if any(changed is not x for changed, x in zip(read, inputs, strict=True)):
             _, residuals = op.forward(*in_model(read, model), **settings)
-            others: list[Any] = list(op.backward(residuals, cotangent))
-            gradients = [_or_as(g, other) for g, other in zip(gradients, others, strict=True)]
+            others = _in_memory(op.backward(residuals, cotangent), fmt)
+            gradients = tuple(_or_as(g, other) for g, other in zip(gradients, others, strict=True))
         forms = [form for form in spec.forms if form.vjp is not None]
         each = bounded_values(op, spec, inputs, settings, fmt, statistical) if forms else ()
         for form in forms:
             if form.vjp is not None:
                 y = each if isinstance(outputs, tuple) else each[0]
-                others = list(form.vjp(cotangent, y, *in_model(inputs, model), **settings))
-                gradients = [cover(g, other) for g, other in zip(gradients, others, strict=True)]
-    return tuple(stored(g, fmt) for g in gradients)
+                others = _in_memory(form.vjp(cotangent, y, *in_model(inputs, model), **settings), fmt)
+                gradients = tuple(cover(g, other) for g, other in zip(gradients, others, strict=True))
+    return gradients
 
 
 def composition_bound(

@@ -147,7 +147,10 @@ def _power(base: Any, exponent: Any) -> Any:
     if exponent.q == 2:
         base = elementary("sqrt", arb(base) if isinstance(base, fmpq) else base)
     power = int(exponent.p)
-    return base**power if power >= 0 or isinstance(base, fmpq) else 1 / base**-power
+    if isinstance(base, fmpq):
+        return base**power
+    product = reduce(mul, [base] * abs(power))  # arb has NaN for the power of a ball around 0
+    return product if power > 0 else 1 / product
 
 
 def _compare(holds: Callable[[Any], Any]) -> Callable[[Any, Any], bool]:
@@ -182,6 +185,8 @@ _RULES: Mapping[Any, Callable[..., Any]] = {
     sympy.logic.boolalg.BooleanFalse: lambda: False,
     sympy.And: lambda *conditions: all(conditions),
     sympy.Or: lambda *conditions: any(conditions),
+    sympy.Not: lambda condition: not condition,
+    sympy.ITE: lambda condition, one, other: one if condition else other,
     sympy.Eq: _compare(is_zero),
     sympy.Ne: _compare(lambda x: not is_zero(x)),
     sympy.Gt: _compare(is_positive),

@@ -18,6 +18,7 @@ from verify.arithmetic.formats import Format, Truth
 from verify.conformance.contract import ContractViolation, Values, flattened, invoke, settings_to_pass
 from verify.conformance.findings import Finding
 from verify.conformance.plan import MOST_WITH_GRADIENTS, Plan, draw
+from verify.conformance.shares import allow_shares
 from verify.conformance.trial import (
     Expected,
     Results,
@@ -279,6 +280,8 @@ def _judge_gradients(
     spec: Spec, vjp: Function, conventions: Sequence[Variant | None], drawn: Drawn, fmt: Format, plan: Plan
 ) -> Judged:
     own, allow = OPS[spec.name].vjp, partial(_allow_subgradients, spec, fmt)
+    if spec.tie is not None:
+        allow = partial(allow_shares, spec.tie, fmt)
     task = Task(f"{spec.name}_vjp", own, _optional(spec), vjp == own, allow)
     trials = [_gradient_trial(spec, c, e) for c, e in drawn if e.inputs[0].size <= MOST_WITH_GRADIENTS]
     return _judged(spec, vjp, task, trials, partial(_expect_gradients, spec, fmt), conventions, fmt, plan)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from itertools import product
 from typing import Any
 from zlib import crc32
 
 import numpy as np
 
 from specs import Spec
-from specs.spec import SettingValue
 from verify.arithmetic.formats import Format
 from verify.laws.examples import REGIMES, Example, Shape, make_example
 
@@ -54,7 +51,7 @@ SHAPES_A_TURN = 4
 would meet nothing but the shapes 0, 5, 6 and 9: no law would see a row longer than 17."""
 
 BATCHES: Sequence[Sizes] = ((2,), (), (3, 2), (1,), (5,))
-"""The batch axes of operators with shapes of their own."""
+"""What "..." stands for in operators with shapes of their own: batch axes, or positions."""
 
 SETTINGS_A_TURN = 11
 """How far the settings move on in a turn: sixteen combinations are met in five turns, and no small number of
@@ -88,7 +85,7 @@ class Plan:
 def shape_of(spec: Spec, number: int, settings: Mapping[str, Any]) -> Shape:
     """The shape of a case. Along axis 0 a shape is turned round, so that its rows are as long there."""
     if spec.shapes:
-        batch = BATCHES[number % len(BATCHES)] if spec.batched else ()
+        batch = BATCHES[number % len(BATCHES)] if spec.open else ()
         return Shape(batch, spec.shapes[number % len(spec.shapes)])
     sizes = _table(spec)[number % len(ELEMENTWISE)]
     if not spec.batched:
@@ -111,22 +108,19 @@ def _table(spec: Spec) -> Sequence[Sizes]:
 
 def settings_of(spec: Spec, number: int) -> dict[str, Any]:
     """The settings of a case: all combinations in turn, the defaults first."""
-    combinations = _combinations(tuple(setting.values for setting in spec.settings))
-    names = [setting.name for setting in spec.settings]
-    return dict(zip(names, combinations[number % len(combinations)], strict=True))
+    combinations = spec.all_settings
+    return dict(combinations[_place(number % len(combinations), len(combinations))])
 
 
-@cache
-def _combinations(values: tuple[tuple[SettingValue, ...], ...]) -> Sequence[tuple[SettingValue, ...]]:
-    """In their order where a turn of the regimes meets them all; else shuffled, always alike.
+def _place(number: int, count: int) -> int:
+    """The place of a number in an order of so many combinations: their own, where a turn of the regimes meets
+    them all; else shuffled, always alike.
 
     In order, the first 8 of 80 would all have the same value of the settings that vary most slowly.
     """
-    ordered = list(product(*values))
-    if len(ordered) <= len(REGIMES):
-        return ordered
-    others = np.random.default_rng(0).permutation(len(ordered) - 1) + 1
-    return [ordered[0], *(ordered[k] for k in others)]
+    if count <= len(REGIMES) or number == 0:
+        return number
+    return int(np.random.default_rng(0).permutation(count - 1)[number - 1]) + 1
 
 
 def draw(spec: Spec, fmt: Format, number: int, seed: int) -> Example:

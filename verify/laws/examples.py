@@ -17,25 +17,21 @@ import numpy.typing as npt
 
 from specs import SPECS, Domain, Input, Spec
 from verify.arithmetic.certified import in_order
-from verify.arithmetic.formats import FORMATS, Format
+from verify.arithmetic.formats import FLOAT32, FORMATS, Format
 
 Values = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The batch axes, and the sizes of the free axes of a signature."""
+    """What "..." stands for in a signature, and the sizes of its free axes."""
 
     batch: tuple[int, ...]
     sizes: Mapping[str, int]
 
     def inputs_of(self, spec: Spec, settings: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
         """The shapes of the inputs, with the axes that are derived from the free ones."""
-        sizes = all_sizes(spec, self.sizes, settings)
-        return tuple(
-            (*(self.batch if batched else ()), *(sizes[axis] for axis in axes))
-            for axes, batched in zip(spec.core_axes, spec.batched_inputs, strict=True)
-        )
+        return spec.laid_out(0, self.batch, all_sizes(spec, self.sizes, settings))
 
 
 def dtype_of(domain: Domain, fmt: Format) -> np.dtype[Any]:
@@ -51,7 +47,7 @@ def shape_at(spec: Spec, sizes: Mapping[str, int]) -> Shape:
     An operator with shapes of its own has the smallest of them.
     """
     if spec.shapes:
-        return Shape((sizes["batch"],) if spec.batched else (), spec.shapes[0])
+        return Shape((sizes["batch"],) if spec.open else (), spec.shapes[0])
     rows = (sizes["batch"],) if spec.free_axes else (sizes["batch"], sizes["c"])
     return Shape(rows if spec.batched else (), sizes)
 
@@ -104,9 +100,10 @@ def reach(fmt: Format, item: Input) -> float:
     """A magnitude up to which no honest computation overflows: a power of two, which every format holds.
 
     Of degree d, one term is at most (2 r)^d: two inputs of opposite signs may be subtracted first. 64 of
-    them may be added: 64 (2 r)^d <= 2^8 r^d <= 2^emax, for d <= 2.
+    them may be added: 64 (2 r)^d <= 2^8 r^d <= 2^emax, for d <= 2. The half formats compute in float32.
     """
-    return float(2.0 ** ((fmt.emax - 8) // item.degree))
+    inner = max(fmt.emax, FLOAT32.emax)
+    return float(2.0 ** min((fmt.emax - 8) // item.degree, (inner - 8) // item.inner_degree))
 
 
 def _exponents(rng: np.random.Generator, shape: tuple[int, ...], low: float, high: float) -> Any:
@@ -125,6 +122,17 @@ def _saturating(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, i
     """Where an exponential leaves the format: beyond log(largest), on both sides."""
     edge = 1.5 * np.log(float(fmt.largest))
     return rng.uniform(-edge, edge, shape)
+
+
+def _offset(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, item: Input) -> Any:
+    """A large mean over a small spread, as far apart as half the digits of the format: the mean of squares
+    less the square of the mean has no digit left, and x - mean still has half of them.
+
+    The mean is an odd number, so that no accident of its bits helps; half of the arrays have it below 0.
+    """
+    bits = fmt.precision // 2
+    mean = rng.choice((-1.0, 1.0)) * (2.0**bits - 1.0)
+    return mean + rng.standard_normal(shape)
 
 
 def _dominated(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, item: Input) -> Any:
@@ -236,6 +244,10 @@ REAL_REGIMES: Mapping[str, Draw] = {
 REGIMES = tuple(REAL_REGIMES)
 """The regimes in the order of a plan: the first of them are the ones that a quick check must have."""
 
+CENTRED_INSTEAD = "saturating"
+"""The regime in which an input whose mean is subtracted has a large one over a small spread: no exponential
+saturates there."""
+
 
 def _without_sign(draw: Draw) -> Draw:
     return lambda rng, shape, fmt, item: np.abs(draw(rng, shape, fmt, item))
@@ -320,6 +332,8 @@ def make_example(
         draw = _DRAWS[key].get(regime) or _OTHERWISE[key]
         if spec.seams and regime == SEAMS and item.domain is Domain.REAL:
             draw = partial(_around, spec.seams)
+        if item.centred and regime == CENTRED_INSTEAD:
+            draw = _offset
         drawn = np.asarray(draw(rng, dims, fmt, item))
         if item.domain in UNBOUNDED:
             drawn = np.clip(drawn, -reach(fmt, item), reach(fmt, item))
@@ -369,17 +383,8 @@ def output_shapes(
     if "axis" in settings:
         first = inputs[0].shape
         return (first if spec.output_axes[0] else tuple(np.delete(first, settings["axis"])),)
-    free: dict[str, int] = {}
-    batch: tuple[int, ...] = ()
-    for x, axes, batched in zip(inputs, spec.core_axes, spec.batched_inputs, strict=True):
-        split = x.ndim - len(axes)
-        free.update(zip(axes, x.shape[split:], strict=True))
-        batch = x.shape[:split] if batched else batch
-    sizes = all_sizes(spec, free, settings)
-    return tuple(
-        (*(batch if batched else ()), *(sizes[axis] for axis in axes))
-        for axes, batched in zip(spec.output_axes, spec.batched_outputs, strict=True)
-    )
+    batch, free = spec.sizes_of([x.shape for x in inputs])
+    return spec.laid_out(1, batch, all_sizes(spec, free, settings))
 
 
 def batch_axes(spec: Spec, inputs: Sequence[Values], settings: Mapping[str, Any]) -> Mapping[int, int]:

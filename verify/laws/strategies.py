@@ -132,7 +132,7 @@ def shapes(spec: Spec) -> SearchStrategy[Shape]:
 def _shapes(spec: Spec) -> tuple[tuple[Shape, ...], ...]:
     """All shapes of each rank, small ones first; of an operator with shapes of its own, those."""
     if spec.shapes:
-        batches = BATCHES if spec.batched else ((),)
+        batches = BATCHES if spec.open else ((),)
         return tuple(tuple(Shape(batch, sizes) for sizes in spec.shapes) for batch in batches)
     names = spec.free_axes
     ranks = range(len(names), 5) if spec.batched else (len(names),)
@@ -159,7 +159,7 @@ def _shapes(spec: Spec) -> tuple[tuple[Shape, ...], ...]:
 def recipes(draw: DrawFn, spec: Spec, fmt: Format) -> Recipe:
     """An example of the operator's arguments, as the recipe that builds it."""
     shape = draw(shapes(spec))
-    settings = {setting.name: draw(st.sampled_from(setting.values)) for setting in spec.settings}
+    settings = draw(_settings(spec))
     pokes = draw(st.lists(st.deferred(lambda: _pokes(spec, fmt, shape, settings)), max_size=MOST_POKES))
     return Recipe(
         op=spec.name,
@@ -172,6 +172,13 @@ def recipes(draw: DrawFn, spec: Spec, fmt: Format) -> Recipe:
         pokes=tuple(pokes),
         layout=draw(st.sampled_from(tuple(LAYOUTS))),
     )
+
+
+def _settings(spec: Spec) -> SearchStrategy[dict[str, Any]]:
+    """Each setting for itself, so that it shrinks alone, unless not everything goes together."""
+    if spec.combinations:
+        return st.sampled_from(spec.combinations).map(dict)
+    return st.fixed_dictionaries({setting.name: st.sampled_from(setting.values) for setting in spec.settings})
 
 
 @st.composite

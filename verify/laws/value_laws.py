@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 import refnet
 from specs import SPECS, Domain, Spec
+from specs.spec import BATCH
 from verify.arithmetic.bounds import SLACK, composition_bound, value_bound
 from verify.arithmetic.formats import FLOAT16, FLOAT32, FLOAT64, Format
 from verify.laws.examples import Example
@@ -113,31 +115,56 @@ def permuted_order(count: int) -> Values:
     return np.argsort((np.arange(count) * 0.618034 + 0.5) % 1.0)
 
 
+def _along(axes: Sequence[str], example: Example) -> int:
+    """The axis of an array along which the entries of a row lie."""
+    if "axis" in example.settings:
+        return example.axis
+    place = axes.index(ROW_AXIS)
+    return place - len(axes) if BATCH in axes[:place] else place
+
+
 def _permutation_equivariant(subject: Subject, example: Example, fmt: Format) -> None:
     """Classes in another order: the same values in that order, gradients included."""
-    spec, axis = subject.spec, example.axis
-    count = example.inputs[0].shape[axis]
+    spec = subject.spec
+    groups, out = spec.groups(0), spec.groups(1)
+    if example.settings.get("reduction", "none") != "none":
+        out = ((),)
+    first = next(k for k, axes in enumerate(groups) if ROW_AXIS in axes)
+    count = example.inputs[first].shape[_along(groups[first], example)]
     if count < 2:
         raise NotApplicable("one entry has one order")
     order = permuted_order(count)
     places = np.argsort(order)
 
     def reordered(x: Values, axes: Sequence[str]) -> Values:
-        return np.asarray(np.take(x, order, axis)) if ROW_AXIS in axes else x
+        return np.asarray(np.take(x, order, _along(axes, example))) if ROW_AXIS in axes else x
 
     inputs = [
         np.asarray(places[x])
         if item.domain is Domain.INDEX and item.along == ROW_AXIS
         else reordered(x, axes)
-        for item, axes, x in zip(spec.inputs, spec.core_axes, example.inputs, strict=True)
+        for item, axes, x in zip(spec.inputs, groups, example.inputs, strict=True)
     ]
-    out = spec.output_axes[0] if example.settings.get("reduction", "none") == "none" else ()
+    cotangents = tuple(reordered(d, axes) for d, axes in zip(example.cotangents, out, strict=True))
     indices = {s.name: example.settings[s.name] for s in spec.settings if s.along == ROW_AXIS}
     moved = {name: int(places[index]) for name, index in indices.items() if 0 <= index < count}
-    other = example.with_settings(**moved).with_inputs(*inputs).with_cotangents(lambda d: reordered(d, out))
-    granted = reordered(subject.output_bound(example, fmt), out) + subject.output_bound(other, fmt)
-    due = reordered(subject.outputs(example), out)
-    parts = [Comparison(subject.outputs(other), due, granted, "the value for the row in another order")]
+    other = replace(
+        example.with_settings(**moved).with_inputs(*inputs),
+        dy=cotangents if isinstance(example.dy, tuple) else cotangents[0],
+    )
+    results = zip(
+        out,
+        subject.results(other),
+        subject.results(example),
+        subject.result_bounds(other, fmt),
+        subject.result_bounds(example, fmt),
+        strict=True,
+    )
+    what = "the value for the row in another order"
+    parts = [
+        Comparison(found, reordered(before, axes), one + reordered(two, axes), what)
+        for axes, found, before, one, two in results
+    ]
     if subject.vjp is not None:
         gradients = zip(
             spec.differentiable,
@@ -148,7 +175,7 @@ def _permutation_equivariant(subject: Subject, example: Example, fmt: Format) ->
             strict=True,
         )
         for k, found, before, one, two in gradients:
-            axes = spec.core_axes[k]
+            axes = groups[k]
             what = f"the gradient of input {k} for the row in another order"
             parts.append(Comparison(found, reordered(before, axes), one + reordered(two, axes), what))
     require_each(parts)

@@ -181,6 +181,126 @@ class _OneBuffer:
         return self.buffer
 
 
+def _glu_halves_swapped(x: Any) -> Any:
+    half = x.shape[-1] // 2
+    return refnet.glu(np.concatenate([x[..., half:], x[..., :half]], axis=-1))
+
+
+def _glu_interleaved(x: Any) -> Any:
+    return refnet.glu(np.concatenate([x[..., ::2], x[..., 1::2]], axis=-1))
+
+
+def _glu_without_gate(x: Any) -> Any:
+    half = x.shape[-1] // 2
+    return x[..., :half] * np.tanh(x[..., half:])
+
+
+def _glu_gate_does_not_learn(dy: Any, x: Any) -> Any:
+    gradient = refnet.glu.vjp(dy, x).x
+    gradient[..., x.shape[-1] // 2 :] = 0
+    return (gradient,)
+
+
+def _glu_gradient_hides_nan(dy: Any, x: Any) -> Any:
+    return (np.nan_to_num(refnet.glu.vjp(dy, x).x),)
+
+
+def _dropout_by_rate(x: Any, mask: Any, *, rate: float = 0.5) -> Any:
+    return np.where(mask, x / x.dtype.type(rate or 1), x.dtype.type(0))
+
+
+def _dropout_inverted(x: Any, mask: Any, *, rate: float = 0.5) -> Any:
+    return refnet.dropout(x, ~mask, rate=rate)
+
+
+def _dropout_scaled_twice(x: Any, mask: Any, *, rate: float = 0.5) -> Any:
+    return refnet.dropout(refnet.dropout(x, mask, rate=rate), mask, rate=rate)
+
+
+def _dropout_passes_all(dy: Any, x: Any, mask: Any, *, rate: float = 0.5) -> Any:
+    return refnet.dropout.vjp(dy, x, np.ones_like(mask), rate=rate)
+
+
+def _dropout_unscaled(dy: Any, x: Any, mask: Any, *, rate: float = 0.5) -> Any:
+    return refnet.dropout.vjp(dy, x, mask, rate=0.0)
+
+
+GATES = (
+    Mistake(
+        "glu-halves-swapped",
+        "glu",
+        "the second half is gated by the first",
+        ("value", "special-values"),
+        value=_glu_halves_swapped,
+    ),
+    Mistake(
+        "glu-interleaved",
+        "glu",
+        "the even entries are gated by the odd ones",
+        ("value", "special-values", "nan-propagates"),
+        value=_glu_interleaved,
+    ),
+    Mistake(
+        "glu-gated-by-tanh",
+        "glu",
+        "the gate is tanh, not the sigmoid",
+        ("value", "special-values"),
+        value=_glu_without_gate,
+    ),
+    Mistake(
+        "glu-gate-does-not-learn",
+        "glu",
+        "the gradient of the gate is dropped",
+        GRADIENT,
+        vjp=_glu_gate_does_not_learn,
+    ),
+    Mistake(
+        "glu-gradient-hides-nan",
+        "glu",
+        "NaN becomes a gradient of 0",
+        ("nan-reaches-gradients",),
+        vjp=_glu_gradient_hides_nan,
+    ),
+    Mistake(
+        "dropout-scaled-by-the-rate",
+        "dropout",
+        "what is kept is divided by the rate of what is dropped: right for a rate of 1/2",
+        ("value",),
+        value=_dropout_by_rate,
+        source="lmjohns3/theanets#123; karpathy/convnetjs#106; rasbt/LLMs-from-scratch#431",
+    ),
+    Mistake(
+        "dropout-mask-inverted",
+        "dropout",
+        "the mask says what is dropped",
+        ("value", "special-values"),
+        value=_dropout_inverted,
+    ),
+    Mistake(
+        "dropout-scaled-twice",
+        "dropout",
+        "what is kept is scaled up twice",
+        ("value", "special-values"),
+        value=_dropout_scaled_twice,
+    ),
+    Mistake(
+        "dropout-gradient-without-mask",
+        "dropout",
+        "what was dropped gets a gradient",
+        GRADIENT,
+        vjp=_dropout_passes_all,
+        source="ddbourgin/numpy-ml#94; rohitg00/ai-engineering-from-scratch#17",
+    ),
+    Mistake(
+        "dropout-gradient-not-scaled",
+        "dropout",
+        "the gradient is not scaled as the value is",
+        GRADIENT,
+        vjp=_dropout_unscaled,
+        source="pytorch/pytorch#190717",
+    ),
+)
+
 MISTAKES = (
     Mistake(
         "identity-returns-its-input",
@@ -398,4 +518,5 @@ MISTAKES = (
         source="derived from PacktPublishing/Neural-Network-Projects-with-Python#4",
     ),
     Mistake("tanh-vjp-arguments-swapped", "tanh", SWAPPED, SWAP, vjp=_tanh_swapped),
+    *GATES,
 )

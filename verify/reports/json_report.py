@@ -121,12 +121,14 @@ def _figure(value: float | None) -> float | str | None:
     return float(value) if math.isfinite(value) else str(float(value))
 
 
-def _setting(value: object) -> str | int | float | bool:
+def _setting(value: object) -> str | int | float | bool | list[int] | None:
+    if isinstance(value, tuple) and all(isinstance(item, int | np.integer) for item in value):
+        return [int(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
-    return value if isinstance(value, bool | int | str) else str(value)
+    return value if isinstance(value, bool | int | str | None) else str(value)
 
 
 # ----------------------------------------------------------------------------------------------- reading
@@ -231,11 +233,13 @@ class _Node:
     def measured(self) -> float | None:
         return None if self.value is None else self.figure()
 
-    def setting(self) -> str | int | float | bool:
-        if self.value in NOT_FINITE:
+    def setting(self) -> str | int | float | bool | tuple[int, ...] | None:
+        if isinstance(self.value, list) and all(isinstance(item, int) for item in self.value):
+            return tuple(self.value)
+        if isinstance(self.value, str) and self.value in NOT_FINITE:
             return self.figure()
-        if not isinstance(self.value, str | int | float):
-            raise self.refused("a string, a number or a boolean")
+        if not isinstance(self.value, str | int | float | None):
+            raise self.refused("a string, a number, a boolean, null or an array of integers")
         return self.value
 
     def verdict(self) -> Verdict:

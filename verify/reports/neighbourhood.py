@@ -21,6 +21,7 @@ import ml_dtypes  # noqa: F401  (gives NumPy the name bfloat16)
 import numpy as np
 
 from specs import SPECS, Spec
+from specs.spec import BATCH
 from verify.reports.json_report import plain
 from verify.reports.record import Worst
 
@@ -148,23 +149,27 @@ def _padded(index: Index, shape: tuple[int, ...]) -> Held:
 
 def _labels(spec: Spec, worst: Worst, name: str, ndim: int) -> list[str] | None:
     """The names of the axes of an input, of its gradient, of the result or of the cotangent."""
-    inputs = dict(zip((item.name for item in spec.inputs), spec.core_axes, strict=True))
+    inputs = dict(zip((item.name for item in spec.inputs), spec.groups(0), strict=True))
     gradients = {f"d{item}": axes for item, axes in inputs.items()}
-    outputs = dict(zip(spec.outputs, spec.output_axes, strict=True))
+    outputs = dict(zip(spec.outputs, spec.groups(1), strict=True))
     cotangents = (
-        {f"dy[{k}]": axes for k, axes in enumerate(spec.output_axes)}
+        {f"dy[{k}]": axes for k, axes in enumerate(spec.groups(1))}
         if len(outputs) > 1
-        else {"dy": spec.output_axes[0]}
+        else {"dy": spec.groups(1)[0]}
     )
     axes = (gradients | cotangents | inputs | (outputs if name == worst.output else {})).get(name)
-    if axes is None or len(axes) > ndim:
+    named = [axis for axis in axes or () if axis != BATCH]
+    if axes is None or len(named) > ndim:
         return None
-    batch = [f"batch {k}" for k in range(ndim - len(axes))]
+    many = [f"{'batch' if axes[0] == BATCH else 'position'} {k}" for k in range(ndim - len(named))]
     axis = worst.settings.get("axis")
-    if len(axes) == 1 and isinstance(axis, int):
-        batch.insert(axis % ndim, axes[0])
-        return batch
-    return [*batch, *axes]
+    if len(named) == 1 and isinstance(axis, int):
+        many.insert(axis % ndim, named[0])
+        return many
+    if BATCH not in axes:
+        return [*many, *named]
+    start = axes.index(BATCH)
+    return [*axes[:start], *many, *axes[start + 1 :]]
 
 
 def _place_in_network(worst: Worst, name: str, shape: tuple[int, ...]) -> tuple[Held | None, Held]:

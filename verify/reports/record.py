@@ -32,7 +32,7 @@ class Diagnosis:
 class Worst:
     """The element that is furthest beyond its bound. Floats are written in hex, labels as integers."""
 
-    settings: Mapping[str, str | int | float | bool]
+    settings: Mapping[str, str | int | float | bool | tuple[int, ...] | None]
     inputs: Mapping[str, object]
     output: str
     index: tuple[int, ...]

@@ -19,6 +19,7 @@ from rich.text import Text
 from refnet import OPS
 from specs import SPECS, Input, Kink, Setting, Slope, Spec
 from specs.network import NETWORK_SPECS, NetworkSpec
+from specs.spec import BATCH
 from verify.arithmetic.bounds import LAMBDA, ErrorBound, value_bounds, vjp_bounds
 from verify.arithmetic.certified import in_order
 from verify.arithmetic.formats import FORMATS, Format, ulp
@@ -110,6 +111,16 @@ def _sections(spec: Spec, *, unicode: bool) -> Iterator[tuple[str, Sequence[Rend
                 for kink in spec.kinks
             ],
         )
+    if spec.tie is not None:
+        yield (
+            "ties",
+            [
+                Text(
+                    f"Of {spec.tie.where}: {spec.tie.convention.value} (also in {spec.tie.used_by}). "
+                    "Every other way to share it out is accepted, and named."
+                )
+            ],
+        )
     if spec.variants:
         rows = [(v.name, f"{v.summary} ({v.used_by})") for v in spec.variants]
         yield "variants: conventions other than the reference's, recognised by name", [_grid(rows)]
@@ -162,14 +173,15 @@ def _default(spec: Spec, setting: Setting) -> object:
 
 
 def _signature(spec: Spec) -> str:
-    batch = "... are batch axes, the same wherever they stand" if spec.batched else "no further axes"
-    return f"{spec.signature}; {batch}"
+    if not spec.open:
+        return f"{spec.signature}; no further axes"
+    what = "batch axes" if spec.batched else "positions, of any number of axes"
+    return f"{spec.signature}; ... are {what}, the same wherever they stand"
 
 
 def _inputs(spec: Spec) -> Iterator[tuple[Input, str]]:
-    for item, axes, batched in zip(spec.inputs, spec.core_axes, spec.batched_inputs, strict=True):
-        named = ("...", *axes) if batched else axes
-        yield item, "any shape" if named == ("...",) else f"({', '.join(named)})"
+    for item, axes in zip(spec.inputs, spec.groups(0), strict=True):
+        yield item, "any shape" if axes == (BATCH,) else f"({', '.join(axes)})"
 
 
 def _domain(item: Input) -> str:
