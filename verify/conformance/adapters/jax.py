@@ -31,6 +31,9 @@ NOTES = (
     "writes them, on jax.nn.log_softmax, logsumexp, log_sigmoid, jax.scipy.special.xlogy, xlog1py and "
     "jax.numpy.logaddexp, maximum, minimum, abs.",
     "softplus is jax.nn.softplus(beta x) / beta.",
+    'The norms are jax.nn.standardize with algorithm="stable", a scale and a shift; by default it takes the '
+    "variance as the mean of the squares less the square of the mean, which cancels. embedding is "
+    "jax.numpy.take.",
     "jax.nn.dot_product_attention takes values as long as keys: the adapter lengthens the shorter of the two "
     "with zeros, and gives the scale of the length as it was.",
     "The steps and sgd_epoch are those of jax.example_libraries.optimizers, with the state of the case. The "
@@ -98,6 +101,38 @@ def _nll(log_p: Any, labels: Any, reduction: str = "mean") -> Any:
 
 def _kl_divergence(log_p: Any, t: Any, reduction: str = "mean") -> Any:
     return _reduced((special.xlogy(t, t) - t * log_p).sum(axis=-1), reduction)
+
+
+def _scaled(x: Any, gamma: Any, beta: Any, axes: Any, eps: float, **statistics: Any) -> Any:
+    """Channels are along axis 1."""
+    numbers = nn.standardize(x, axes, epsilon=eps, algorithm="stable", **statistics)
+    return numbers * _by_channel(gamma, x) + _by_channel(beta, x)
+
+
+def _by_channel(v: Any, x: Any) -> Any:
+    return v.reshape(1, -1, *[1] * (x.ndim - 2))
+
+
+def _layer_norm(x: Any, gamma: Any, beta: Any, eps: float = 1e-5) -> Any:
+    return nn.standardize(x, epsilon=eps, algorithm="stable") * gamma + beta
+
+
+def _batch_norm(x: Any, gamma: Any, beta: Any, eps: float = 1e-5) -> Any:
+    return _scaled(x, gamma, beta, (0, *range(2, x.ndim)), eps)
+
+
+def _batch_norm_inference(x: Any, gamma: Any, beta: Any, mean: Any, var: Any, eps: float = 1e-5) -> Any:
+    return _scaled(x, gamma, beta, 1, eps, mean=_by_channel(mean, x), variance=_by_channel(var, x))
+
+
+def _group_norm(x: Any, gamma: Any, beta: Any, groups: int, eps: float = 1e-5) -> Any:
+    grouped = x.reshape(len(x), groups, -1)
+    numbers = nn.standardize(grouped, epsilon=eps, algorithm="stable").reshape(x.shape)
+    return numbers * _by_channel(gamma, x) + _by_channel(beta, x)
+
+
+def _instance_norm(x: Any, gamma: Any, beta: Any, eps: float = 1e-5) -> Any:
+    return _scaled(x, gamma, beta, tuple(range(2, x.ndim)), eps)
 
 
 def _attention(q: Any, k: Any, v: Any, mask: Any, causal: bool = False, scale: Any = None) -> Any:
@@ -184,7 +219,14 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "softmax": nn.softmax,
         "log_softmax": nn.log_softmax,
         "logsumexp": lambda x, axis=-1: nn.logsumexp(x, axis=axis),
+        "glu": nn.glu,
         "linear": _linear,
+        "layer_norm": _layer_norm,
+        "batch_norm": _batch_norm,
+        "batch_norm_inference": _batch_norm_inference,
+        "group_norm": _group_norm,
+        "instance_norm": _instance_norm,
+        "embedding": lambda table, ids: numpy.take(table, ids, axis=0),
         "scaled_dot_product_attention": _attention,
         "mse": _mse,
         "mae": _mae,

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import __version__ as __version__
 from torch.nn import functional
+from torch.optim.sgd import sgd
 
 from specs import SPECS
 
@@ -28,7 +29,8 @@ NOTES = (
     "Gradients are those of torch.autograd.grad; on the CPU, eager, with as many threads as PyTorch takes.",
     "NumPy has no bfloat16 that PyTorch reads: those arrays go through a view of int16.",
     "PyTorch has no negative strides; the adapter hands it copies of such arrays, all others as they lie.",
-    "linear is functional.linear, which takes the weights as (outputs, inputs): a transposed view.",
+    "linear is functional.linear, which takes the weights as (outputs, inputs): a transposed view, as do "
+    "torch.rnn_tanh_cell, lstm_cell and gru_cell. The first two have a second bias: of zeros.",
     "functional.cross_entropy takes the classes along axis 1; of more than two axes the adapter moves the "
     "last one there.",
     "hinge is functional.margin_ranking_loss against scores of 0, with a margin of 1.",
@@ -169,6 +171,35 @@ def _multi_head_attention(
     return y.transpose(0, 1).reshape(x.shape)
 
 
+def _batch_norm(x: Any, gamma: Any, beta: Any, eps: float = 1e-5) -> Any:
+    return functional.batch_norm(x, None, None, gamma, beta, training=True, eps=eps)
+
+
+def _batch_norm_training(
+    x: Any, gamma: Any, beta: Any, mean: Any, var: Any, momentum: float = 0.1, eps: float = 1e-5
+) -> Any:
+    """It writes to the running statistics: to copies."""
+    mean, var = mean.clone(), var.clone()
+    y = functional.batch_norm(x, mean, var, gamma, beta, training=True, momentum=momentum, eps=eps)
+    return y, mean, var
+
+
+def _batch_norm_inference(x: Any, gamma: Any, beta: Any, mean: Any, var: Any, eps: float = 1e-5) -> Any:
+    return functional.batch_norm(x, mean, var, gamma, beta, eps=eps)
+
+
+def _rnn_cell(x: Any, h: Any, w_x: Any, w_h: Any, b: Any) -> Any:
+    return torch.rnn_tanh_cell(x, h, w_x.T, w_h.T, b, torch.zeros_like(b))
+
+
+def _lstm_cell(x: Any, h: Any, c: Any, w_x: Any, w_h: Any, b: Any) -> Any:
+    return torch.lstm_cell(x, (h, c), w_x.T, w_h.T, b, torch.zeros_like(b))
+
+
+def _gru_cell(x: Any, h: Any, w_x: Any, w_h: Any, b_x: Any, b_h: Any) -> Any:
+    return torch.gru_cell(x, h, w_x.T, w_h.T, b_x, b_h)
+
+
 def _stepped(optimizer: Any, param: Any, grad: Any, **state: Any) -> Any:
     """The parameter and the state after one step, on copies: an optimizer writes to its tensors."""
     new = param.clone()
@@ -195,7 +226,7 @@ def _momentum_step(
     weight_decay: float = 0.0,
 ) -> Any:
     new, velocity = param.clone(), velocity.clone()
-    torch.optim.sgd.sgd(
+    sgd(
         [new],
         [grad.clone()],
         [velocity],
@@ -285,7 +316,25 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "softmax": lambda x, axis=-1: torch.softmax(x, axis),
         "log_softmax": lambda x, axis=-1: torch.log_softmax(x, axis),
         "logsumexp": lambda x, axis=-1: torch.logsumexp(x, axis),
+        "glu": functional.glu,
         "linear": lambda x, w, b: functional.linear(x, w.T, b),
+        "layer_norm": lambda x, gamma, beta, eps=1e-5: functional.layer_norm(
+            x, gamma.shape, gamma, beta, eps
+        ),
+        "rms_norm": lambda x, gamma, eps=1e-6: functional.rms_norm(x, gamma.shape, gamma, eps),
+        "batch_norm": _batch_norm,
+        "batch_norm_training": _batch_norm_training,
+        "batch_norm_inference": _batch_norm_inference,
+        "group_norm": lambda x, gamma, beta, groups, eps=1e-5: functional.group_norm(
+            x, groups, gamma, beta, eps
+        ),
+        "instance_norm": lambda x, gamma, beta, eps=1e-5: functional.instance_norm(
+            x, weight=gamma, bias=beta, eps=eps
+        ),
+        "embedding": lambda table, ids: functional.embedding(ids, table),
+        "rnn_cell": _rnn_cell,
+        "lstm_cell": _lstm_cell,
+        "gru_cell": _gru_cell,
         "scaled_dot_product_attention": _attention,
         "multi_head_attention": _multi_head_attention,
         "mse": functional.mse_loss,
@@ -316,7 +365,7 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
 )
 """By the name in the contract; tensors in, a tensor or several out."""
 
-WITHOUT_GRADIENT = ("sgd_step",)
+WITHOUT_GRADIENT = ("sgd_step", "batch_norm_training")
 """What writes to its own tensors, as optimizers do; of the other steps no gradient is asked for."""
 
 
@@ -326,11 +375,12 @@ def _value(name: str, *arrays: Array, **settings: Any) -> Any:
         return tuple(map(_array, y)) if isinstance(y, tuple) else _array(y)
 
 
-def _vjp(name: str, dy: Array, *arrays: Array, **settings: Any) -> tuple[Array, ...]:
+def _vjp(name: str, dy: Array | tuple[Array, ...], *arrays: Array, **settings: Any) -> tuple[Array, ...]:
     differentiable = SPECS[name].differentiable
     tensors = [_leaf(x) if k in differentiable else _tensor(x) for k, x in enumerate(arrays)]
     y = FUNCTIONS[name](*tensors, **settings)
-    gradients = torch.autograd.grad(y, [tensors[k] for k in differentiable], _tensor(dy))
+    cotangents = tuple(map(_tensor, dy)) if isinstance(dy, tuple) else _tensor(dy)
+    gradients = torch.autograd.grad(y, [tensors[k] for k in differentiable], cotangents)
     return tuple(map(_array, gradients))
 
 
