@@ -423,7 +423,7 @@ SPECS = (
         definition=_batch_norm,
         inputs=(X, GAMMA, BETA),
         settings=(EPS,),
-        shapes=({"m": 2, "c": 2}, {"m": 35, "c": 2}, {"m": 2, "c": 5}, {"m": 2, "c": 37}, {"m": 4, "c": 1}),
+        shapes=({"m": 3, "c": 2}, {"m": 35, "c": 2}, {"m": 2, "c": 5}, {"m": 2, "c": 37}, {"m": 4, "c": 1}),
         laws=("nan-reaches-gradients",),
         equations=_equations("the batch and all positions, for each channel"),
         cases=(
@@ -476,7 +476,7 @@ SPECS = (
         ),
         outputs=("y", "running_mean", "running_var"),
         settings=(Setting("momentum", (0.1, 0.25)), EPS),
-        shapes=({"m": 2, "c": 2}, {"m": 35, "c": 2}, {"m": 2, "c": 5}, {"m": 2, "c": 37}, {"m": 4, "c": 1}),
+        shapes=({"m": 3, "c": 2}, {"m": 35, "c": 2}, {"m": 2, "c": 5}, {"m": 2, "c": 37}, {"m": 4, "c": 1}),
         equations=(
             *_equations("the batch and all positions, for each channel"),
             "running_mean = (1 - momentum) running_mean + momentum m",

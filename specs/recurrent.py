@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from math import inf, nan
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -55,28 +55,25 @@ def _lstm_cell(
     return _sigmoid(z["o"]) * _tanh(c), c
 
 
-def _gru_cell(x: Any, h: Any, w_x: Any, w_h: Any, b_x: Any, b_h: Any, order: str = "rzn") -> Any:
+def _gru_cell(
+    x: Any,
+    h: Any,
+    w_x: Any,
+    w_h: Any,
+    b_x: Any,
+    b_h: Any,
+    order: str = "rzn",
+    reset_before: bool = False,
+    opens_to_the_candidate: bool = False,
+) -> Any:
     of_x, of_h = _columns(x @ w_x + b_x, order), _columns(h @ w_h + b_h, order)
     r, z = _sigmoid(of_x["r"] + of_h["r"]), _sigmoid(of_x["z"] + of_h["z"])
-    n = _tanh(of_x["n"] + r * of_h["n"])
-    return (1 - z) * n + z * h
+    w, b = _columns(w_h, order)["n"], _columns(b_h, order)["n"]
+    n = _tanh(of_x["n"] + ((r * h) @ w + b if reset_before else r * of_h["n"]))
+    return z * n + (1 - z) * h if opens_to_the_candidate else (1 - z) * n + z * h
 
 
-def _gru_cell_keeping_the_rest(x: Any, h: Any, w_x: Any, w_h: Any, b_x: Any, b_h: Any) -> Any:
-    of_x, of_h = _columns(x @ w_x + b_x, "rzn"), _columns(h @ w_h + b_h, "rzn")
-    r, z = _sigmoid(of_x["r"] + of_h["r"]), _sigmoid(of_x["z"] + of_h["z"])
-    n = _tanh(of_x["n"] + r * of_h["n"])
-    return z * n + (1 - z) * h
-
-
-def _gru_cell_reset_before(x: Any, h: Any, w_x: Any, w_h: Any, b_x: Any, b_h: Any, order: str = "rzn") -> Any:
-    of_x, of_h, w = _columns(x @ w_x + b_x, order), _columns(h @ w_h + b_h, order), _columns(w_h, order)
-    r, z = _sigmoid(of_x["r"] + of_h["r"]), _sigmoid(of_x["z"] + of_h["z"])
-    n = _tanh(of_x["n"] + (r * h) @ w["n"] + _columns(b_h, order)["n"])
-    return (1 - z) * n + z * h
-
-
-# ---------------------------------------------------------------------------------- forms, in floating point
+# ----------------------------------------------------------------------------------- forms, in floating point
 
 
 def _stable_sigmoid(z: Any) -> Any:
@@ -150,20 +147,41 @@ def _lstm_vjp_from_gates(
     return d_x, d_h, e * f, d_w_x, d_w_h, dz.sum(axis=0)
 
 
+class _Gru(NamedTuple):
+    """The values of the gates, and the two parts of the candidate's argument before its reset."""
+
+    r: Any
+    z: Any
+    n: Any
+    memory: Any
+
+
 def _gru_gates(
-    x: Any, h: Any, w_x: Any, w_h: Any, b_x: Any, b_h: Any, order: str
-) -> tuple[Any, Any, Any, Any]:
-    """r, z, and the products of the candidate with their biases."""
-    z = _columns(_one_product(x, h, w_x, w_h) + b_x + b_h, order)
-    of_x, of_h = _columns(x @ w_x + b_x, order)["n"], _columns(h @ w_h + b_h, order)["n"]
-    return _stable_sigmoid(z["r"]), _stable_sigmoid(z["z"]), of_x, of_h
+    x: Any, h: Any, w_x: Any, w_h: Any, b_x: Any, b_h: Any, order: str, reset_before: bool
+) -> _Gru:
+    gates = _columns(_one_product(x, h, w_x, w_h) + b_x + b_h, order)
+    r, z = _stable_sigmoid(gates["r"]), _stable_sigmoid(gates["z"])
+    w, b = _columns(w_h, order)["n"], _columns(b_h, order)["n"]
+    of_x, of_h = _columns(x @ w_x + b_x, order)["n"], h @ w + b
+    return _Gru(r, z, np.tanh(of_x + ((r * h) @ w + b if reset_before else r * of_h)), of_h)
 
 
-def _gru_by_parts(
-    x: Any, h: Any, w_x: Any, w_h: Any, b_x: Any, b_h: Any, order: str = "rzn", mixed: Any = None
+def _gru_in_floats(
+    x: Any,
+    h: Any,
+    w_x: Any,
+    w_h: Any,
+    b_x: Any,
+    b_h: Any,
+    order: str = "rzn",
+    reset_before: bool = False,
+    opens_to_the_candidate: bool = False,
+    by_difference: bool = False,
 ) -> Any:
-    r, z, of_x, of_h = _gru_gates(x, h, w_x, w_h, b_x, b_h, order)
-    return mixed(np.tanh(of_x + r * of_h), z, h)
+    _, z, n, _ = _gru_gates(x, h, w_x, w_h, b_x, b_h, order, reset_before)
+    if by_difference:
+        return n + z * (h - n)
+    return z * n + (1.0 - z) * h if opens_to_the_candidate else (1.0 - z) * n + z * h
 
 
 def _gru_vjp_from_gates(
@@ -176,47 +194,30 @@ def _gru_vjp_from_gates(
     b_x: Any,
     b_h: Any,
     order: str = "rzn",
-    keeps_the_rest: bool = False,
+    reset_before: bool = False,
+    opens_to_the_candidate: bool = False,
 ) -> tuple[Any, ...]:
-    r, z, of_x, of_h = _gru_gates(x, h, w_x, w_h, b_x, b_h, order)
-    n = np.tanh(of_x + r * of_h)
-    of_rest = dy - z * dy
-    dn, kept = (z * dy, of_rest) if keeps_the_rest else (of_rest, z * dy)
-    da = dn * (1.0 - n * n)
-    d_z = (dy * n - dy * h if keeps_the_rest else dy * h - dy * n) * (z * (1.0 - z))
-    d_r = da * of_h * (r * (1.0 - r))
-    d_x = _in_columns({"r": d_r, "z": d_z, "n": da}, order)
-    d_h = _in_columns({"r": d_r, "z": d_z, "n": da * r}, order)
+    r, z, n, memory = _gru_gates(x, h, w_x, w_h, b_x, b_h, order, reset_before)
+    of_z, of_rest = z * dy, dy - z * dy
+    dn, kept = (of_z, of_rest) if opens_to_the_candidate else (of_rest, of_z)
+    difference = dy * n - dy * h if opens_to_the_candidate else dy * h - dy * n
+    w, da = _columns(w_h, order), dn * (1.0 - n * n)
+    of_reset = da @ w["n"].T
+    d = {
+        "r": (of_reset * h if reset_before else da * memory) * (r * (1.0 - r)),
+        "z": difference * (z * (1.0 - z)),
+        "n": da,
+    }
+    d_x = _in_columns(d, order)
+    d_h = d_x if reset_before else _in_columns(d | {"n": da * r}, order)
     dx, dh, d_w_x, d_w_h = _through(x, h, w_x, w_h, d_x, d_h)
+    if reset_before:
+        dh = d["r"] @ w["r"].T + d["z"] @ w["z"].T + of_reset * r
+        d_w_h = _in_columns({gate: h.T @ d[gate] for gate in "rz"} | {"n": (r * h).T @ da}, order)
     return dx, dh + kept, d_w_x, d_w_h, d_x.sum(axis=0), d_h.sum(axis=0)
 
 
-def _reset_before_in_floats(
-    x: Any, h: Any, w_x: Any, w_h: Any, b_x: Any, b_h: Any, order: str = "rzn"
-) -> Any:
-    r, z, of_x, _ = _gru_gates(x, h, w_x, w_h, b_x, b_h, order)
-    n = np.tanh(of_x + ((r * h) @ _columns(w_h, order)["n"] + _columns(b_h, order)["n"]))
-    return (1.0 - z) * n + z * h
-
-
-def _reset_before_vjp(
-    dy: Any, y: Any, x: Any, h: Any, w_x: Any, w_h: Any, b_x: Any, b_h: Any, order: str = "rzn"
-) -> tuple[Any, ...]:
-    r, z, of_x, _ = _gru_gates(x, h, w_x, w_h, b_x, b_h, order)
-    w = _columns(w_h, order)
-    n = np.tanh(of_x + ((r * h) @ w["n"] + _columns(b_h, order)["n"]))
-    da = (dy - z * dy) * (1.0 - n * n)
-    d_z = (dy * h - dy * n) * (z * (1.0 - z))
-    reset = da @ w["n"].T
-    d_r = reset * h * (r * (1.0 - r))
-    d_x = _in_columns({"r": d_r, "z": d_z, "n": da}, order)
-    both = {"r": d_r, "z": d_z}
-    d_w_h = {gate: h.T @ d for gate, d in both.items()} | {"n": (r * h).T @ da}
-    dh = z * dy + reset * r + sum((d @ w[gate].T for gate, d in both.items()), 0.0)
-    return d_x @ w_x.T, dh, x.T @ d_x, _in_columns(d_w_h, order), d_x.sum(axis=0), d_x.sum(axis=0)
-
-
-# ------------------------------------------------------------------------------- the same in another order
+# ---------------------------------------------------------------------------------- the same in another order
 
 
 def _lstm_variant(name: str, summary: str, used_by: str, order: str, forget_bias: int = 0) -> Variant:
@@ -254,77 +255,52 @@ LSTM_VARIANTS = (
     _lstm_variant(
         "gates-input-output-forget-candidate", "the columns in the order i, o, f, c", "ONNX", "iofg"
     ),
-    _lstm_variant(
-        "forget-bias-1",
-        "the forget gate has a bias of 1 more than is given",
-        "Sonnet 2 (by default)",
-        "ifgo",
-        1,
-    ),
 )
 
 
-def _rest_first(n: Any, z: Any, h: Any) -> Any:
-    return (1.0 - z) * n + z * h
-
-
-def _by_difference(n: Any, z: Any, h: Any) -> Any:
-    return n + z * (h - n)
-
-
-def _rest_kept(n: Any, z: Any, h: Any) -> Any:
-    return z * n + (1.0 - z) * h
+def _gru_variant(name: str, summary: str, used_by: str, **convention: Any) -> Variant:
+    form = Form(
+        name,
+        used_by,
+        partial(_gru_in_floats, **convention),
+        partial(_gru_vjp_from_gates, **convention),
+    )
+    return Variant(name, summary, used_by, definition=partial(_gru_cell, **convention), forms=(form,))
 
 
 GRU_VARIANTS = (
-    Variant(
+    _gru_variant(
         "reset-before-the-product",
         "the reset gate multiplies h before the product with w_hn, not the product and its bias",
         "Cho et al. (2014), with the gates in this order",
-        definition=_gru_cell_reset_before,
-        forms=(Form("reset before", "Cho et al.", _reset_before_in_floats, _reset_before_vjp),),
+        reset_before=True,
     ),
-    Variant(
+    _gru_variant(
         "gates-update-reset-candidate",
         "the columns of the update gate before those of the reset gate",
-        "Keras and TensorFlow 2 (reset_after=True), ONNX (linear_before_reset=1)",
-        definition=partial(_gru_cell, order="zrn"),
-        forms=(
-            Form(
-                "update first",
-                "Keras",
-                partial(_gru_by_parts, order="zrn", mixed=_rest_first),
-                partial(_gru_vjp_from_gates, order="zrn"),
-            ),
-        ),
+        "Keras (reset_after=True), ONNX (linear_before_reset=1)",
+        order="zrn",
     ),
-    Variant(
-        "gates-update-reset-candidate-and-reset-before-the-product",
+    _gru_variant(
+        "gates-update-reset-candidate-and-reset-before",
         "the columns of the update gate come first, and the reset gate multiplies h before the product",
         "Keras (reset_after=False), ONNX (linear_before_reset=0)",
-        definition=partial(_gru_cell_reset_before, order="zrn"),
-        forms=(
-            Form(
-                "update first, reset before",
-                "Keras",
-                partial(_reset_before_in_floats, order="zrn"),
-                partial(_reset_before_vjp, order="zrn"),
-            ),
-        ),
+        order="zrn",
+        reset_before=True,
     ),
-    Variant(
-        "update-gate-of-the-candidate",
+    _gru_variant(
+        "update-gate-opens-to-the-candidate",
         "h' = z n + (1 - z) h: an open update gate replaces the state",
-        "Chung et al. (2014), arXiv:1412.3555, equation 6; the first version of Cho et al. (2014)",
-        definition=_gru_cell_keeping_the_rest,
-        forms=(
-            Form(
-                "update of the candidate",
-                "Chung et al.",
-                partial(_gru_by_parts, mixed=_rest_kept),
-                partial(_gru_vjp_from_gates, keeps_the_rest=True),
-            ),
-        ),
+        "Lasagne",
+        opens_to_the_candidate=True,
+    ),
+    _gru_variant(
+        "gates-update-reset-candidate-and-reset-before-and-update-opens",
+        "the update gate comes first and opens to the candidate, and the reset gate multiplies h before",
+        "Haiku, Sonnet 2; the equations of Chung et al. (2014), arXiv:1412.3555",
+        order="zrn",
+        reset_before=True,
+        opens_to_the_candidate=True,
     ),
 )
 
@@ -523,13 +499,13 @@ SPECS = (
             Form(
                 "n + z (h - n)",
                 "PyTorch",
-                value=partial(_gru_by_parts, mixed=_by_difference),
+                value=partial(_gru_in_floats, by_difference=True),
                 vjp=_gru_vjp_from_gates,
             ),
             Form(
                 "1 - z by subtraction",
                 "Keras, JAX (Flax)",
-                value=partial(_gru_by_parts, mixed=_rest_first),
+                value=_gru_in_floats,
             ),
         ),
         variants=GRU_VARIANTS,

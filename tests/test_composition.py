@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import refnet
+import refnet.datasets
 from refnet import (
     Apply,
     ArgumentError,
@@ -138,3 +139,120 @@ def test_what_does_not_fit_is_refused_by_name(call: Callable[[], object], messag
     with pytest.raises(ArgumentError) as caught:
         call()
     assert message in str(caught.value)
+
+
+# --------------------------------------------------------------------------------- trained on the digits
+
+CONVOLUTIONAL = Sequential(
+    Reshape(1, 8, 8),
+    Apply(refnet.conv2d, {"padding": 1}),
+    Apply(relu),
+    Apply(refnet.max_pool2d, {"size": 2}),
+    Reshape(-1),
+    Apply(linear),
+)
+TRANSFORMER = Sequential(
+    Reshape(8, 8),  # each row of pixels is a token
+    OverRows(Apply(linear)),
+    Residual(
+        Sequential(
+            Apply(refnet.layer_norm),
+            Apply(
+                refnet.multi_head_attention,
+                {"heads": 2},
+                constants={"mask": np.ones((8, 8), bool)},
+            ),
+        )
+    ),
+    Residual(
+        Sequential(
+            Apply(refnet.layer_norm),
+            OverRows(Sequential(Apply(linear), Apply(refnet.gelu), Apply(linear))),
+        )
+    ),
+    Reshape(-1),
+    Apply(linear),
+)
+Shapes = tuple[tuple[int, ...], ...]
+
+
+def convolutional(kernels: int, classes: int) -> Shapes:
+    return (kernels, 1, 3, 3), (kernels,), (16 * kernels, classes), (classes,)
+
+
+def transformer(width: int, hidden: int, classes: int) -> Shapes:
+    norm, square = ((width,), (width,)), (width, width)
+    attention = (*[square] * 4, *[(width,)] * 4)
+    layers = (width, hidden), (hidden,), (hidden, width), (width,)
+    return (8, width), (width,), *norm, *attention, *norm, *layers, (8 * width, classes), (classes,)
+
+
+NETWORKS: dict[str, tuple[Sequential, Shapes, Shapes]] = {
+    "convolutional": (CONVOLUTIONAL, convolutional(6, 10), convolutional(2, 3)),
+    "transformer": (TRANSFORMER, transformer(12, 24, 10), transformer(4, 5, 3)),
+}
+"""Each with the parameters to learn the digits with, and fewer, whose gradients are taken one by one."""
+
+NORMS = {2, 12}
+"""The places of the scales of the two norms among the parameters of the transformer."""
+
+
+def initial(shapes: Shapes) -> tuple[Array, ...]:
+    """Kernels and weights by their fan-in; the scales of norms 1, all other vectors 0."""
+    rng = np.random.default_rng(0)
+    params: list[Array] = []
+    for k, shape in enumerate(shapes):
+        fan_in = np.prod(shape[1:]) if len(shape) == 4 else shape[0]
+        vector = np.ones(shape) if k in NORMS and len(shapes) > 4 else np.zeros(shape)
+        params.append(vector if len(shape) == 1 else rng.standard_normal(shape) * np.sqrt(2.0 / fan_in))
+    return tuple(params)
+
+
+def loss_and_gradients(
+    network: Sequential, params: tuple[Array, ...], x: Array, labels: Any
+) -> tuple[float, tuple[Array, ...]]:
+    loss = refnet.softmax_cross_entropy_with_integer_labels
+    z = network(x, params)
+    (dz,) = loss.vjp(np.asarray(1.0), z, labels)
+    return float(loss(z, labels)), network.vjp(dz, x, params).params
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_it_learns_the_digits(name: str) -> None:
+    network, shapes, _ = NETWORKS[name]
+    digits = refnet.datasets.load("digits")
+    sets = refnet.split(digits.x, digits.labels, seed=0)
+    x, labels = sets.training.x / 16.0, sets.training.labels
+    params = initial(shapes)
+    state = [(np.zeros_like(p), np.zeros_like(p)) for p in params]
+    order = np.random.default_rng(1)
+    losses, step = [], 0
+    for _ in range(6):
+        for batch in np.array_split(order.permutation(len(x)), len(x) // 32):
+            step += 1
+            loss, gradients = loss_and_gradients(network, params, x[batch], labels[batch])
+            losses.append(loss)
+            moved = [
+                refnet.adam_step(p, g, m, v, np.asarray(step), learning_rate=0.01)
+                for p, g, (m, v) in zip(params, gradients, state, strict=True)
+            ]
+            params = tuple(after.param for after in moved)
+            state = [(after.m, after.v) for after in moved]
+    right = network(sets.test.x / 16.0, params).argmax(axis=1) == sets.test.labels
+    assert np.mean(losses[-10:]) < np.mean(losses[:10]) / 4
+    assert right.mean() > 0.9
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_its_whole_gradient_is_right(name: str) -> None:
+    network, _, shapes = NETWORKS[name]
+    assert network.parameters == len(shapes)
+    params = initial(shapes)
+    x, labels = RNG.random((1, 64)), np.array([2])
+    report = gradcheck(
+        lambda *params: refnet.softmax_cross_entropy_with_integer_labels(network(x, params), labels),
+        lambda dy, *params: tuple(dy * g for g in loss_and_gradients(network, params, x, labels)[1]),
+        list(params),
+    )
+    assert report.verdict == "pass", str(report)
+    assert report.elements == sum(p.size for p in params)

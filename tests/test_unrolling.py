@@ -160,7 +160,7 @@ def test_a_state_gradient_that_is_not_carried_is_found(name: str) -> None:
     op: Any = OPS[name]
     states = len(SPECS[name].outputs)
     wrong = replace(op, backward=lambda kept, dy: _state_not_carried(op.backward(kept, dy), states))
-    report = gradcheck(run(name), run_vjp(name, wrong), arguments(name), differentiable=None)
+    report = gradcheck(run(name), run_vjp(name, wrong), arguments(name))
     assert report.verdict == "fail"
 
 
@@ -182,7 +182,7 @@ def test_parameter_gradients_of_one_step_are_found(name: str) -> None:
     assert gradcheck(run(name), wrong, arguments(name)).verdict == "fail"
 
 
-# -------------------------------------------------------------------------------------------------- PyTorch
+# ---------------------------------------------------------------------------------------------------- PyTorch
 
 
 def torch_module(torch: Any, name: str, given: list[Values]) -> Any:
@@ -221,7 +221,7 @@ def test_pytorch_computes_the_same(name: str) -> None:
         assert (np.abs(got - due) <= 2.0 * bound.deterministic).all()
 
 
-# ------------------------------------------------------------------------------------------------- the door
+# --------------------------------------------------------------------------------------------------- the door
 
 
 def test_what_is_no_cell_is_refused() -> None:
