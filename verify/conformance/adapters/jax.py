@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import numpy.typing as npt
 from jax import __version__ as __version__
-from jax import nn, numpy
+from jax import lax, nn, numpy
 from jax.example_libraries import optimizers
 from jax.scipy import special
 
@@ -34,6 +34,8 @@ NOTES = (
     'The norms are jax.nn.standardize with algorithm="stable", a scale and a shift; by default it takes the '
     "variance as the mean of the squares less the square of the mean, which cancels. embedding is "
     "jax.numpy.take.",
+    "Convolutions are jax.lax.conv_general_dilated and conv_transpose, and a sum; pools are "
+    "jax.lax.reduce_window of lax.max and lax.add, the mean by the sum of a window of ones.",
     "jax.nn.dot_product_attention takes values as long as keys: the adapter lengthens the shorter of the two "
     "with zeros, and gives the scale of the length as it was.",
     "The steps and sgd_epoch are those of jax.example_libraries.optimizers, with the state of the case. The "
@@ -135,6 +137,92 @@ def _instance_norm(x: Any, gamma: Any, beta: Any, eps: float = 1e-5) -> Any:
     return _scaled(x, gamma, beta, tuple(range(2, x.ndim)), eps)
 
 
+def _pair(size: Any) -> tuple[int, int]:
+    return size if isinstance(size, tuple) else (size, size)
+
+
+def _conv2d(
+    x: Any, w: Any, b: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Any:
+    y = lax.conv_general_dilated(
+        x,
+        w,
+        _pair(stride),
+        [(size, size) for size in _pair(padding)],
+        rhs_dilation=_pair(dilation),
+        feature_group_count=groups,
+    )
+    return y + b[:, None, None]
+
+
+def _conv1d(
+    x: Any, w: Any, b: Any, stride: int = 1, padding: int = 0, dilation: int = 1, groups: int = 1
+) -> Any:
+    y = lax.conv_general_dilated(
+        x, w, (stride,), [(padding, padding)], rhs_dilation=(dilation,), feature_group_count=groups
+    )
+    return y + b[:, None]
+
+
+def _conv_transpose2d(
+    x: Any, w: Any, b: Any, stride: Any = 1, padding: Any = 0, output_padding: Any = 0
+) -> Any:
+    """JAX pads what is spread out by the stride: by the kernel less 1, less the padding."""
+    inner = [size - 1 - cut for size, cut in zip(w.shape[2:], _pair(padding), strict=True)]
+    pads = [(size, size + more) for size, more in zip(inner, _pair(output_padding), strict=True)]
+    y = lax.conv_transpose(
+        x, w, _pair(stride), pads, dimension_numbers=("NCHW", "OIHW", "NCHW"), transpose_kernel=True
+    )
+    return y + b[:, None, None]
+
+
+def _over_windows(x: Any, start: float, combine: Any, size: Any, stride: Any, ceil_mode: bool) -> Any:
+    """Beyond the far edges, where ceil_mode lets windows reach, is `start`."""
+    pads = [(0, 0), (0, 0)]
+    for length, kernel, step in zip(x.shape[2:], _pair(size), stride, strict=True):
+        beyond = (kernel - length) % step if ceil_mode else 0
+        pads.append((0, beyond))
+    return lax.reduce_window(
+        x, numpy.array(start, x.dtype), combine, (1, 1, *_pair(size)), (1, 1, *stride), pads
+    )
+
+
+def _padded(x: Any, padding: Any, value: float) -> Any:
+    return numpy.pad(x, [(0, 0), (0, 0), *((n, n) for n in _pair(padding))], constant_values=value)
+
+
+def _max_pool2d(x: Any, size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False) -> Any:
+    step = _pair(size if stride is None else stride)
+    padded = _padded(x, padding, -numpy.inf)
+    return _trimmed(_over_windows(padded, -numpy.inf, lax.max, size, step, ceil_mode), x, padding, step)
+
+
+def _avg_pool2d(
+    x: Any,
+    size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Any:
+    step = _pair(size if stride is None else stride)
+    counted = _padded(numpy.ones_like(x), padding, float(count_include_pad))
+    total, count = (
+        _trimmed(_over_windows(each, 0.0, lax.add, size, step, ceil_mode), x, padding, step)
+        for each in (_padded(x, padding, 0.0), counted)
+    )
+    return total / count
+
+
+def _trimmed(y: Any, x: Any, padding: Any, step: tuple[int, int]) -> Any:
+    """Without the windows that start beyond the image and its near padding."""
+    starts = [
+        -(-(length + near) // each)
+        for length, near, each in zip(x.shape[2:], _pair(padding), step, strict=True)
+    ]
+    return y[:, :, : starts[0], : starts[1]]
+
+
 def _attention(q: Any, k: Any, v: Any, mask: Any, causal: bool = False, scale: Any = None) -> Any:
     """In one head, between the positions and the features."""
     features, of_values = q.shape[-1], v.shape[-1]
@@ -226,6 +314,13 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "batch_norm_inference": _batch_norm_inference,
         "group_norm": _group_norm,
         "instance_norm": _instance_norm,
+        "conv2d": _conv2d,
+        "conv1d": _conv1d,
+        "conv_transpose2d": _conv_transpose2d,
+        "max_pool2d": _max_pool2d,
+        "avg_pool2d": _avg_pool2d,
+        "global_max_pool2d": lambda x: numpy.max(x, axis=(2, 3)),
+        "global_avg_pool2d": lambda x: numpy.mean(x, axis=(2, 3)),
         "embedding": lambda table, ids: numpy.take(table, ids, axis=0),
         "scaled_dot_product_attention": _attention,
         "mse": _mse,

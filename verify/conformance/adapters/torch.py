@@ -331,6 +331,13 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "instance_norm": lambda x, gamma, beta, eps=1e-5: functional.instance_norm(
             x, weight=gamma, bias=beta, eps=eps
         ),
+        "conv2d": functional.conv2d,
+        "conv1d": functional.conv1d,
+        "conv_transpose2d": functional.conv_transpose2d,
+        "max_pool2d": lambda x, size, **settings: functional.max_pool2d(x, size, **settings),
+        "avg_pool2d": lambda x, size, **settings: functional.avg_pool2d(x, size, **settings),
+        "global_max_pool2d": lambda x: functional.adaptive_max_pool2d(x, 1)[..., 0, 0],
+        "global_avg_pool2d": lambda x: functional.adaptive_avg_pool2d(x, 1)[..., 0, 0],
         "embedding": lambda table, ids: functional.embedding(ids, table),
         "rnn_cell": _rnn_cell,
         "lstm_cell": _lstm_cell,
