@@ -399,7 +399,7 @@ ROWS: Mapping[str, Row] = {
     "test_gather_[0-9n]*": Row("embedding", _gather),
     "test_simple_rnn_*": Row("rnn_cell", _cell(1)),
     "test_lstm_*": Row("lstm_cell", _cell(2), "gates-input-output-forget-candidate"),
-    "test_gru_*": Row("gru_cell", _gru, "gates-update-reset-candidate-and-reset-before-the-product"),
+    "test_gru_*": Row("gru_cell", _gru, "gates-update-reset-candidate-and-reset-before"),
 }
 """By the pattern of the names of the vectors.
 
