@@ -53,7 +53,8 @@ GELU_TANH = Deviation(
     "nan-where-a-square-overflows",
     "vjp",
     "gelu-gradient-zero-times-infinity",
-    "by tanh the slope has the product of 1 - tanh(u)^2, which is 0, and the slope of u, in which x^2 overflows",
+    "by tanh the slope has the product of 1 - tanh(u)^2, which is 0, and the slope of u, in which x^2 "
+    "overflows",
     ("float64", "float32", "bfloat16"),
 )
 RULED_OUT = Deviation(
@@ -222,8 +223,8 @@ DEVIATIONS: Mapping[tuple[str, str], tuple[Deviation, ...]] = {
             "square-overflows",
             "vjp",
             "softsign-derivative-by-an-overflowing-square",
-            "the slope is the quotient rule's, whose (1 + |x|)^2 overflows where |x| is beyond the root of the "
-            "largest number: 1 / (1 + |x|) is left of it",
+            "the slope is the quotient rule's, whose (1 + |x|)^2 overflows where |x| is beyond the root of "
+            "the largest number: 1 / (1 + |x|) is left of it",
         ),
     ),
     ("jax", "silu"): (nan_for("silu-of-minus-infinity", PRODUCT_WITH_0),),
@@ -235,8 +236,8 @@ DEVIATIONS: Mapping[tuple[str, str], tuple[Deviation, ...]] = {
             "groups-by-zeros",
             "law:nan-propagates",
             "has spread to the output",
-            "on a CPU a convolution in groups is one of all channels, with zeros for what is of other groups, and "
-            "0 times NaN is NaN",
+            "on a CPU a convolution in groups is one of all channels, with zeros for those of others, "
+            "and 0 times NaN is NaN",
         ),
     ),
     ("jax", "momentum_step"): (

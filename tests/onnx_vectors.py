@@ -161,12 +161,13 @@ def _by_head(x: Array, heads: int) -> Array:
 def _attention(inputs: Arrays, attributes: Attributes) -> Call:
     """Of a mask for each head, the first head of the first example."""
     _plain(attributes, softcap=0.0, softmax_precision=1)
-    q, k, v, mask, past_k, past_v, lengths = [*inputs, *[None] * (7 - len(inputs))]
+    given: list[Any] = [*inputs, *[None] * (7 - len(inputs))]
+    q, k, v, mask, past_k, past_v, lengths = given
     if mask is not None and mask.dtype != np.bool_:
         raise NotOurs("a mask that is added to the scores")
     if lengths is not None:
         raise NotOurs("as many keys as an input says")
-    of_q, of_k = attributes.get("q_num_heads"), attributes.get("kv_num_heads")
+    of_q, of_k = (attributes.get(f"{name}_num_heads", 0) for name in ("q", "kv"))
     flat = q.ndim == 3
     if flat:
         q, k, v = _by_head(q, of_q), _by_head(k, of_k), _by_head(v, of_k)
@@ -187,11 +188,12 @@ def _rotary(inputs: Arrays, attributes: Attributes) -> Call:
     x, cos, sin, *positions = inputs
     if positions:
         cos, sin = cos[positions[0]], sin[positions[0]]
-    heads = attributes.get("num_heads")
+    heads = attributes.get("num_heads", 0)
     rotated = slice(2 * cos.shape[-1])  # the other features stay as they are
 
     def first(y: Array) -> Array:
-        return (y if y.ndim == 4 else _by_head(y, heads))[0][..., rotated]
+        own: Array = (y if y.ndim == 4 else _by_head(y, heads))[0]
+        return own[..., rotated]
 
     layout = "interleaved" if attributes.get("interleaved") else "half"
     return Call([first(x), cos[0], sin[0]], {"layout": layout}, read=first)

@@ -48,8 +48,10 @@ def checked(library: str, op: str) -> Report:
 
 
 def deviating(report: Report) -> dict[str, str]:
-    """What the report says of each aspect that is not judged right, or not judged; but for the laws, which are
-    not stated for other conventions than the reference's."""
+    """What the report says of each aspect that is not judged right, or not judged at all.
+
+    The laws are left out where none is stated for the convention.
+    """
     return {
         o.aspect: " ".join([o.reason, *(found.mistake for found in o.diagnosis)])
         for o in report.outcomes
