@@ -77,6 +77,29 @@ def _velocity_times_rate(
     return param + (momentum * velocity - learning_rate * grad if nesterov else velocity), velocity
 
 
+def _velocity_with_momentum_alone(
+    param: Any,
+    grad: Any,
+    velocity: Any,
+    *,
+    learning_rate: Any,
+    momentum: Any = 0.9,
+    weight_decay: Any = 0.0,
+    **settings: Any,
+) -> Any:
+    if momentum == 0:
+        return param - learning_rate * (grad + weight_decay * param), velocity
+    return _momentum_step(
+        param,
+        grad,
+        velocity,
+        learning_rate=learning_rate,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        **settings,
+    )
+
+
 def _moments(grad: Any, m: Any, v: Any, beta1: Any, beta2: Any) -> tuple[Any, Any]:
     return beta1 * m + (1 - beta1) * grad, beta2 * v + (1 - beta2) * grad * grad
 
@@ -311,6 +334,12 @@ SPECS = (
                 "the velocity is the step itself, with the learning rate of its time, and downhill",
                 "TensorFlow, Keras, Sutskever et al. (2013)",
                 definition=_velocity_times_rate,
+            ),
+            Variant(
+                "no-velocity-without-momentum",
+                "without momentum nothing is dampened, and the velocity is left as it was",
+                "PyTorch",
+                definition=_velocity_with_momentum_alone,
             ),
         ),
         references=(

@@ -309,6 +309,18 @@ SPECS = (
                     ),
                 ),
             ),
+            Form(
+                "(w t + 1 - t) sigmoid(z) - w t",
+                "PyTorch",
+                vjp=lambda dy, y, z, t, w, *, reduction="mean": (
+                    (dy * (1.0 / z.size) if reduction == "mean" else dy)
+                    * (
+                        (w * t + 1.0 - t)
+                        * (np.where(z < 0, np.exp(-np.abs(z)), 1.0) / (1.0 + np.exp(-np.abs(z))))
+                        - w * t
+                    ),
+                ),
+            ),
         ),
         references=("King & Zeng, Logistic regression in rare events data, Political Analysis 9 (2001)",),
     ),

@@ -24,7 +24,7 @@ from rich.table import Table
 
 from specs import SPECS
 from tests import deviations
-from tests.onnx_vectors import NotOurs, judged, rows, vectors
+from tests.onnx_vectors import ROWS, NotOurs, judged, vectors
 from verify.conformance import check
 from verify.conformance.plan import LEVELS
 from verify.reports import Outcome, Verdict
@@ -63,7 +63,7 @@ def of_onnx(op: str) -> str:
 
 
 def _ratios(op: str) -> Iterator[float]:
-    for pattern, row in rows().items():
+    for pattern, row in ROWS.items():
         if row.op == op:
             for vector in vectors(pattern):
                 with suppress(NotOurs):

@@ -307,6 +307,8 @@ def _expect_gradients(spec: Spec, fmt: Format, variant: Variant | None, trial: T
     if variant is not None and variant.gradients is not None:
         return _expect_stated(variant, variant.gradients, fmt, trial)
     inputs, definition = _in_convention(spec, variant, tuple(given))
+    if variant is not None and variant.nan_where is not None and variant.nan_where(*inputs, **trial.settings):
+        return []  # of a value that is no number no gradient is due
     batch = batch_axes(spec, inputs, trial.settings)
     truths = certify_vjp(definition, inputs, spec.differentiable, dy, fmt, trial.settings, batch=batch)
     bounds = vjp_bounds(OPS[spec.name], _with_forms(spec, variant), dy, inputs, trial.settings, fmt)
