@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from math import inf, nan
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from specs.activations import GOODFELLOW
-from specs.maths import exp
+from specs.maths import exp, kept
 from specs.spec import Case, Form, Input, Refusal, Spec, Variant
 
 CHO = "Cho et al., Learning phrase representations using RNN encoder-decoder, EMNLP 2014, arXiv:1406.1078"
@@ -78,46 +78,80 @@ def _gru_cell(
 
 def _stable_sigmoid(z: Any) -> Any:
     decay = np.exp(-np.abs(z))
-    return np.where(z < 0, decay, 1.0) / (1.0 + decay)
+    return kept(np.where(z < 0, decay, 1.0) / (1.0 + decay))
 
 
-def _one_product(x: Any, h: Any, w_x: Any, w_h: Any) -> Any:
-    """x and h side by side, and their weights one above the other: one sum of all terms, in any order."""
-    return np.concatenate((x, h), axis=-1) @ np.concatenate((w_x, w_h), axis=0)
+def _slope(y: Any) -> Any:
+    """The derivative of the sigmoid from its value."""
+    return kept(y * kept(1.0 - y))
+
+
+def _slope_of_tanh(y: Any) -> Any:
+    return kept(1.0 - kept(y * y))
+
+
+def _arguments(x: Any, h: Any, w_x: Any, w_h: Any, b: Any, apart: bool) -> Any:
+    """x w_x + h w_h + b: x and h side by side, one sum of all terms in any order; or `apart`.
+
+    Libraries add the bias to the first product, to the second, or to their sum, and round what they keep:
+    |x w_x + h w_h| is at most |x w_x| + |z| + |x w_x + b|, so that keeping the first product and z twice
+    covers all of these.
+    """
+    if apart:
+        return kept(kept(kept(kept(kept(x @ w_x)) + b) + kept(h @ w_h)))
+    return np.concatenate((x, h), axis=-1) @ np.concatenate((w_x, w_h), axis=0) + b
 
 
 def _through(x: Any, h: Any, w_x: Any, w_h: Any, d_x: Any, d_h: Any) -> tuple[Any, ...]:
     """The gradients for x, h, w_x and w_h of the two products, from those of their values."""
-    return d_x @ w_x.T, d_h @ w_h.T, x.T @ d_x, h.T @ d_h
+    return d_x @ w_x.T, kept(d_h @ w_h.T), x.T @ d_x, h.T @ d_h
 
 
 def _in_columns(gates: Mapping[str, Any], order: str) -> Any:
     return np.concatenate([gates[gate] for gate in order], axis=-1)
 
 
-def _rnn_by_one_product(x: Any, h: Any, w_x: Any, w_h: Any, b: Any) -> Any:
-    return np.tanh(_one_product(x, h, w_x, w_h) + b)
+def _rnn_in_floats(x: Any, h: Any, w_x: Any, w_h: Any, b: Any, apart: bool = False) -> Any:
+    return np.tanh(_arguments(x, h, w_x, w_h, b, apart))
 
 
 def _rnn_vjp_from_value(dy: Any, y: Any, x: Any, h: Any, w_x: Any, w_h: Any, b: Any) -> tuple[Any, ...]:
-    dz = dy * (1.0 - y * y)
+    dz = kept(kept(dy * _slope_of_tanh(y)))
     return *_through(x, h, w_x, w_h, dz, dz), dz.sum(axis=0)
 
 
+class _Lstm(NamedTuple):
+    """The values of the gates, and the new cell."""
+
+    i: Any
+    f: Any
+    g: Any
+    o: Any
+    c: Any
+
+
 def _lstm_gates(
-    x: Any, h: Any, w_x: Any, w_h: Any, b: Any, order: str, forget_bias: float
-) -> tuple[Any, Any, Any, Any]:
-    z = _columns(_one_product(x, h, w_x, w_h) + b, order)
-    forget = z["f"] + forget_bias if forget_bias else z["f"]
-    return _stable_sigmoid(z["i"]), _stable_sigmoid(forget), np.tanh(z["g"]), _stable_sigmoid(z["o"])
+    x: Any, h: Any, c: Any, w_x: Any, w_h: Any, b: Any, order: str, forget_bias: float, apart: bool
+) -> _Lstm:
+    z = _columns(_arguments(x, h, w_x, w_h, b, apart), order)
+    f = _stable_sigmoid(kept(z["f"] + forget_bias) if forget_bias else z["f"])
+    i, g, o = _stable_sigmoid(z["i"]), kept(np.tanh(z["g"])), _stable_sigmoid(z["o"])
+    return _Lstm(i, f, g, o, kept(kept(f * c) + kept(i * g)))
 
 
-def _lstm_by_one_product(
-    x: Any, h: Any, c: Any, w_x: Any, w_h: Any, b: Any, order: str = "ifgo", forget_bias: float = 0.0
+def _lstm_in_floats(
+    x: Any,
+    h: Any,
+    c: Any,
+    w_x: Any,
+    w_h: Any,
+    b: Any,
+    order: str = "ifgo",
+    forget_bias: float = 0.0,
+    apart: bool = False,
 ) -> Any:
-    i, f, g, o = _lstm_gates(x, h, w_x, w_h, b, order, forget_bias)
-    c = f * c + i * g
-    return o * np.tanh(c), c
+    s = _lstm_gates(x, h, c, w_x, w_h, b, order, forget_bias, apart)
+    return s.o * kept(np.tanh(s.c)), s.c
 
 
 def _lstm_vjp_from_gates(
@@ -131,24 +165,25 @@ def _lstm_vjp_from_gates(
     b: Any,
     order: str = "ifgo",
     forget_bias: float = 0.0,
+    apart: bool = False,
 ) -> tuple[Any, ...]:
     dh, dc = dy
-    i, f, g, o = _lstm_gates(x, h, w_x, w_h, b, order, forget_bias)
-    t = np.tanh(f * c + i * g)
-    e = dc + dh * o * (1.0 - t * t)
+    s = _lstm_gates(x, h, c, w_x, w_h, b, order, forget_bias, apart)
+    t = kept(np.tanh(s.c))
+    e = kept(dc + kept(kept(dh * s.o) * _slope_of_tanh(t)))
     gates = {
-        "i": e * g * (i * (1.0 - i)),
-        "f": e * c * (f * (1.0 - f)),
-        "g": e * i * (1.0 - g * g),
-        "o": dh * t * (o * (1.0 - o)),
+        "i": kept(kept(e * s.g) * _slope(s.i)),
+        "f": kept(kept(e * c) * _slope(s.f)),
+        "g": kept(kept(e * s.i) * _slope_of_tanh(s.g)),
+        "o": kept(kept(dh * t) * _slope(s.o)),
     }
     dz = _in_columns(gates, order)
     d_x, d_h, d_w_x, d_w_h = _through(x, h, w_x, w_h, dz, dz)
-    return d_x, d_h, e * f, d_w_x, d_w_h, dz.sum(axis=0)
+    return d_x, d_h, e * s.f, d_w_x, d_w_h, dz.sum(axis=0)
 
 
 class _Gru(NamedTuple):
-    """The values of the gates, and the two parts of the candidate's argument before its reset."""
+    """The values of the gates, and what h gives to the candidate before its reset."""
 
     r: Any
     z: Any
@@ -157,13 +192,14 @@ class _Gru(NamedTuple):
 
 
 def _gru_gates(
-    x: Any, h: Any, w_x: Any, w_h: Any, b_x: Any, b_h: Any, order: str, reset_before: bool
+    x: Any, h: Any, w_x: Any, w_h: Any, b_x: Any, b_h: Any, order: str, reset_before: bool, apart: bool
 ) -> _Gru:
-    gates = _columns(_one_product(x, h, w_x, w_h) + b_x + b_h, order)
-    r, z = _stable_sigmoid(gates["r"]), _stable_sigmoid(gates["z"])
     w, b = _columns(w_h, order)["n"], _columns(b_h, order)["n"]
-    of_x, of_h = _columns(x @ w_x + b_x, order)["n"], h @ w + b
-    return _Gru(r, z, np.tanh(of_x + ((r * h) @ w + b if reset_before else r * of_h)), of_h)
+    of_x, of_h = kept(kept(x @ w_x) + b_x), kept(kept(h @ w_h) + b_h)
+    gates = _columns(kept(of_x + of_h) if apart else _arguments(x, h, w_x, w_h, b_x, apart) + b_h, order)
+    r, z, memory = _stable_sigmoid(gates["r"]), _stable_sigmoid(gates["z"]), _columns(of_h, order)["n"]
+    of_state = kept(kept(kept(r * h) @ w) + b) if reset_before else kept(r * memory)
+    return _Gru(r, z, kept(np.tanh(kept(_columns(of_x, order)["n"] + of_state))), memory)
 
 
 def _gru_in_floats(
@@ -177,11 +213,14 @@ def _gru_in_floats(
     reset_before: bool = False,
     opens_to_the_candidate: bool = False,
     by_difference: bool = False,
+    apart: bool = False,
 ) -> Any:
-    _, z, n, _ = _gru_gates(x, h, w_x, w_h, b_x, b_h, order, reset_before)
+    _, z, n, _ = _gru_gates(x, h, w_x, w_h, b_x, b_h, order, reset_before, apart)
     if by_difference:
-        return n + z * (h - n)
-    return z * n + (1.0 - z) * h if opens_to_the_candidate else (1.0 - z) * n + z * h
+        return n + kept(z * kept(h - n))
+    rest = kept(1.0 - z)
+    one, two = (z * n, rest * h) if opens_to_the_candidate else (rest * n, z * h)
+    return kept(one) + kept(two)
 
 
 def _gru_vjp_from_gates(
@@ -196,46 +235,49 @@ def _gru_vjp_from_gates(
     order: str = "rzn",
     reset_before: bool = False,
     opens_to_the_candidate: bool = False,
+    apart: bool = False,
 ) -> tuple[Any, ...]:
-    r, z, n, memory = _gru_gates(x, h, w_x, w_h, b_x, b_h, order, reset_before)
-    of_z, of_rest = z * dy, dy - z * dy
-    dn, kept = (of_z, of_rest) if opens_to_the_candidate else (of_rest, of_z)
-    difference = dy * n - dy * h if opens_to_the_candidate else dy * h - dy * n
-    w, da = _columns(w_h, order), dn * (1.0 - n * n)
-    of_reset = da @ w["n"].T
+    r, z, n, memory = _gru_gates(x, h, w_x, w_h, b_x, b_h, order, reset_before, apart)
+    of_z = kept(z * dy)
+    of_rest = kept(dy - of_z)
+    dn, passed = (of_z, of_rest) if opens_to_the_candidate else (of_rest, of_z)
+    of_n, of_h = kept(dy * n), kept(dy * h)
+    difference = kept(of_n - of_h if opens_to_the_candidate else of_h - of_n)
+    w, da = _columns(w_h, order), kept(dn * _slope_of_tanh(n))
+    of_reset = kept(da @ w["n"].T)
     d = {
-        "r": (of_reset * h if reset_before else da * memory) * (r * (1.0 - r)),
-        "z": difference * (z * (1.0 - z)),
+        "r": kept(kept(of_reset * h if reset_before else da * memory) * _slope(r)),
+        "z": kept(difference * _slope(z)),
         "n": da,
     }
     d_x = _in_columns(d, order)
-    d_h = d_x if reset_before else _in_columns(d | {"n": da * r}, order)
+    d_h = d_x if reset_before else _in_columns(d | {"n": kept(da * r)}, order)
     dx, dh, d_w_x, d_w_h = _through(x, h, w_x, w_h, d_x, d_h)
     if reset_before:
-        dh = d["r"] @ w["r"].T + d["z"] @ w["z"].T + of_reset * r
-        d_w_h = _in_columns({gate: h.T @ d[gate] for gate in "rz"} | {"n": (r * h).T @ da}, order)
-    return dx, dh + kept, d_w_x, d_w_h, d_x.sum(axis=0), d_h.sum(axis=0)
+        dh = kept(kept(d["r"] @ w["r"].T) + kept(d["z"] @ w["z"].T)) + kept(of_reset * r)
+        d_w_h = _in_columns({gate: h.T @ d[gate] for gate in "rz"} | {"n": kept(r * h).T @ da}, order)
+    return dx, kept(dh) + passed, d_w_x, d_w_h, d_x.sum(axis=0), d_h.sum(axis=0)
 
 
 # ---------------------------------------------------------------------------------- the same in another order
 
 
+def _both_ways(
+    name: str, used_by: str, value: Callable[..., Any], vjp: Callable[..., Any], **convention: Any
+) -> tuple[Form, ...]:
+    """A cell by one product of x and h side by side, and by two."""
+    return tuple(
+        Form(
+            about, used_by, partial(value, apart=apart, **convention), partial(vjp, apart=apart, **convention)
+        )
+        for about, apart in ((f"{name}, by one product", False), (f"{name}, by two products", True))
+    )
+
+
 def _lstm_variant(name: str, summary: str, used_by: str, order: str, forget_bias: int = 0) -> Variant:
     about: dict[str, Any] = {"order": order, "forget_bias": forget_bias}
-    return Variant(
-        name,
-        summary,
-        used_by,
-        definition=partial(_lstm_cell, **about),
-        forms=(
-            Form(
-                name,
-                used_by,
-                partial(_lstm_by_one_product, **about),
-                partial(_lstm_vjp_from_gates, **about),
-            ),
-        ),
-    )
+    forms = _both_ways(name, used_by, _lstm_in_floats, _lstm_vjp_from_gates, **about)
+    return Variant(name, summary, used_by, definition=partial(_lstm_cell, **about), forms=forms)
 
 
 LSTM_VARIANTS = (
@@ -259,13 +301,8 @@ LSTM_VARIANTS = (
 
 
 def _gru_variant(name: str, summary: str, used_by: str, **convention: Any) -> Variant:
-    form = Form(
-        name,
-        used_by,
-        partial(_gru_in_floats, **convention),
-        partial(_gru_vjp_from_gates, **convention),
-    )
-    return Variant(name, summary, used_by, definition=partial(_gru_cell, **convention), forms=(form,))
+    forms = _both_ways(name, used_by, _gru_in_floats, _gru_vjp_from_gates, **convention)
+    return Variant(name, summary, used_by, definition=partial(_gru_cell, **convention), forms=forms)
 
 
 GRU_VARIANTS = (
@@ -360,10 +397,11 @@ SPECS = (
         forms=(
             Form(
                 "x and h side by side in one product; the derivative from the output, 1 - h'^2",
-                "PyTorch, TensorFlow, JAX",
-                value=_rnn_by_one_product,
+                "TensorFlow",
+                value=_rnn_in_floats,
                 vjp=_rnn_vjp_from_value,
             ),
+            Form("two products", "PyTorch, JAX", value=partial(_rnn_in_floats, apart=True)),
         ),
         references=(
             "Elman, Finding structure in time, Cognitive Science 14 (1990)",
@@ -428,13 +466,11 @@ SPECS = (
             Refusal("a bias for each unit, not each gate", (ZERO, ZERO, ZERO, FOUR, FOUR, [0.0]), "g = 4"),
             Refusal("cells of another batch", (ZERO, ZERO, [[0.0], [0.0]], FOUR, FOUR, [0.0] * 4), "n = 1"),
         ),
-        forms=(
-            Form(
-                "x and h side by side in one product; derivatives from the values of the gates",
-                "PyTorch, TensorFlow, JAX",
-                value=_lstm_by_one_product,
-                vjp=_lstm_vjp_from_gates,
-            ),
+        forms=_both_ways(
+            "derivatives from the values of the gates",
+            "PyTorch, TensorFlow, JAX",
+            _lstm_in_floats,
+            _lstm_vjp_from_gates,
         ),
         variants=LSTM_VARIANTS,
         references=(
@@ -496,17 +532,13 @@ SPECS = (
             ),
         ),
         forms=(
-            Form(
-                "n + z (h - n)",
-                "PyTorch",
-                value=partial(_gru_in_floats, by_difference=True),
-                vjp=_gru_vjp_from_gates,
-            ),
-            Form(
-                "1 - z by subtraction",
+            *_both_ways(
+                "1 - z by subtraction, derivatives from the values of the gates",
                 "Keras, JAX (Flax)",
-                value=_gru_in_floats,
+                _gru_in_floats,
+                _gru_vjp_from_gates,
             ),
+            Form("n + z (h - n)", "PyTorch", value=partial(_gru_in_floats, by_difference=True, apart=True)),
         ),
         variants=GRU_VARIANTS,
         references=(CHO,),

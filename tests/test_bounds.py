@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -405,3 +406,20 @@ def test_terms_added_to_rows_are_the_sums_of_each_row() -> None:
     assert rows.value.tolist() == [[0.1], [7.0], [0.0]]
     assert rows.error.tolist()[0] == rows.error.tolist()[2] == [0.0]
     assert 7.0 * 2.0**-24 < rows.error[1, 0] < 21.0 * 2.0**-24
+
+
+def test_tanh_far_from_zero_is_known_whatever_the_error_of_its_argument() -> None:
+    model = RoundingModel.of(FLOAT64, statistical=False, flush_to_zero=False)
+    far: Any = np.tanh(Bounded([2.0**1000, -(2.0**1000)], 2.0**950, model))
+    assert (far.error < 2.0**-49).all()
+    near: Any = np.tanh(Bounded([0.5], 0.25, model))
+    assert near.error >= math.tanh(0.5) - math.tanh(0.25)
+
+
+def test_a_form_rounds_by_the_size_of_its_own_results() -> None:
+    """Those of a variant may be larger than the reference's."""
+    form = Form("tenfold", "nobody", lambda x: 10.0 * x, lambda dy, y, x: (10.0 * dy,))
+    spec, x, dy = replace(SPECS["identity"], forms=(form,)), np.ones(1, np.float16), np.ones(1, np.float16)
+    least = 10.0 * FLOAT16.unit_roundoff
+    assert value_bound(OPS["identity"], spec, [x], {}, FLOAT16).deterministic >= least
+    assert vjp_bounds(OPS["identity"], spec, dy, [x], {}, FLOAT16)[0].deterministic >= least

@@ -11,8 +11,8 @@ import pytest
 
 from refnet import OPS, ArgumentError, sgd_epoch, sgd_step
 from specs import SPECS
-from verify.arithmetic.bounds import value_bound, vjp_bounds
-from verify.arithmetic.certified import certify, certify_vjp
+from verify.arithmetic.bounds import value_bound, value_bounds, vjp_bounds
+from verify.arithmetic.certified import certify, certify_each, certify_vjp
 from verify.arithmetic.formats import FLOAT32, FLOAT64, Format, Truth, error_in_ulp, ulp_exponents
 from verify.conformance.judge import Judgement, judge
 from verify.reports.record import Verdict
@@ -202,6 +202,37 @@ def test_a_form_that_loses_digits_there_is_seen(name: str) -> None:
     _, fmt, inputs, settings = next(row for row in TAILS if row[0] == name)
     judgement = judged_by_its_own_rounding(name, fmt, inputs, settings, value)
     assert judgement.verdict is Verdict.FAIL
+
+
+SATURATED: dict[str, list[Any]] = {
+    "rnn_cell": [[[20.0]], [[0.0]], [[1.0]], [[0.5]], [0.0]],
+    "lstm_cell": [[[1.0]], [[0.0]], [[2.0]], [[0.5, 40.0, 20.0, 40.0]], [[1.0] * 4], [0.0] * 4],
+    "gru_cell": [[[1.0]], [[0.0]], [[40.0, 40.0, 20.0]], [[1.0] * 3], [0.0] * 3, [0.0] * 3],
+}
+"""Cells whose gates are open: 1 - y of their values is 0, where the derivatives are 1e-17."""
+
+
+@pytest.mark.parametrize("name", SATURATED)
+def test_an_open_gate_keeps_the_digits_of_its_derivative(name: str) -> None:
+    """Within the bound of refnet's own operations, which a gradient from the values of the gates is not."""
+    spec, x = replace(SPECS[name], forms=()), [np.asarray(a, np.float64) for a in SATURATED[name]]
+    y: Any = OPS[name](*x)
+    dy: Any = (np.ones((1, 1)), np.full((1, 1), 0.5)) if isinstance(y, tuple) else np.ones((1, 1))
+    truths = certify_each(spec.definition, x, FLOAT64, {})
+    bounds = value_bounds(OPS[name], spec, x, {}, FLOAT64)
+    for got, truth, bound in zip(y if isinstance(y, tuple) else (y,), truths, bounds, strict=True):
+        assert judge(got, truth, bound, FLOAT64).verdict is Verdict.PASS
+    slopes = certify_vjp(spec.definition, x, spec.differentiable, dy, FLOAT64, {})
+    granted = vjp_bounds(OPS[name], spec, dy, x, {}, FLOAT64)
+
+    def verdicts(gradients: Any) -> set[Verdict]:
+        parts = zip(gradients, slopes, granted, strict=True)
+        return {judge(np.asarray(g), slope, bound, FLOAT64).verdict for g, slope, bound in parts}
+
+    assert verdicts(OPS[name].vjp(dy, *x)) == {Verdict.PASS}
+    form = SPECS[name].forms[0].vjp
+    assert form is not None
+    assert Verdict.FAIL in verdicts(form(dy, y, *x))
 
 
 PIECES = ("leaky_relu", "relu6", "hard_sigmoid", "hard_swish", "elu", "celu", "selu")
