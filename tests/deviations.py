@@ -56,6 +56,12 @@ def eps_lost(aspect: str) -> Deviation:
     return Deviation("eps-rounds-to-zero", aspect, "", cause, ("float16",))
 
 
+def softmax_of_float32(aspect: str) -> Deviation:
+    """jax.nn.dot_product_attention, which says so in its source."""
+    cause = "the softmax is computed in float32, whatever the format: off by 5e-8, and not finite beyond 3e38"
+    return Deviation("softmax-of-float32", aspect, "", cause, ("float64",))
+
+
 PRODUCT_WITH_0 = "x times a gate that is 0 at minus infinity"
 GELU_TANH = Deviation(
     "nan-where-a-square-overflows",
@@ -158,6 +164,16 @@ DEVIATIONS: Mapping[tuple[str, str], tuple[Deviation, ...]] = {
         rounds("vjp"),
         rounds("contract:layout", "bfloat16"),
     ),
+    ("torch", "conv2d"): (
+        Deviation(
+            "the-next-pixel-times-0",
+            "contract:special-values",
+            "NaN and infinity stay under the kernel",
+            "a lone channel of bfloat16 is multiplied in pairs: the pixel next to the kernel times 0, and so "
+            "[1, 2, 3, inf] by [1, 1] is [3, nan, nan] for [3, 5, inf]",
+            ("bfloat16",),
+        ),
+    ),
     ("torch", "max_pool2d"): (rounds("vjp", "bfloat16"),),
     ("torch", "avg_pool2d"): (rounds("vjp"),),
     ("torch", "rnn_cell"): (rounds("value"), rounds("vjp")),
@@ -225,7 +241,13 @@ DEVIATIONS: Mapping[tuple[str, str], tuple[Deviation, ...]] = {
     ("torch", "clip_by_global_norm"): (rounds("step"),),
     ("jax", "leaky_relu"): (rounds("value"), rounds("vjp")),
     ("jax", "hard_sigmoid"): (rounds("value"), rounds("vjp", "float16"), rounds("law:reflection", "float16")),
-    ("jax", "hard_swish"): (nan_for("hard-swish-of-minus-infinity", PRODUCT_WITH_0),),
+    ("jax", "hard_swish"): (
+        nan_for("hard-swish-of-minus-infinity", PRODUCT_WITH_0),
+        rounds("value"),
+        rounds("vjp"),
+        rounds("law:difference-is-x"),
+        rounds("law:vjp-additive", "bfloat16"),
+    ),
     ("jax", "elu"): (rounds("value"), rounds("vjp")),
     ("jax", "celu"): (rounds("value", "float16"), rounds("vjp")),
     ("jax", "selu"): (rounds("value"), rounds("vjp")),
@@ -234,7 +256,7 @@ DEVIATIONS: Mapping[tuple[str, str], tuple[Deviation, ...]] = {
         Deviation(
             "square-overflows",
             "vjp",
-            "softsign-derivative-by-an-overflowing-square",
+            "beyond what any rounding explains",
             "the slope is the quotient rule's, whose (1 + |x|)^2 overflows where |x| is beyond the root of "
             "the largest number: 1 / (1 + |x|) is left of it",
             ("float64", "float32", "bfloat16"),
@@ -267,6 +289,18 @@ DEVIATIONS: Mapping[tuple[str, str], tuple[Deviation, ...]] = {
         rounds("law:vjp-additive", "bfloat16"),
     ),
     ("jax", "glu"): (rounds("value"), rounds("vjp")),
+    ("jax", "layer_norm"): (
+        rounds("value"),
+        rounds("vjp"),
+        rounds("law:shift-invariant"),
+        rounds("law:gradient-sums-to-zero", "float16"),
+        rounds("law:permutation-equivariant"),
+        rounds("law:vjp-additive", "bfloat16"),
+    ),
+    ("jax", "batch_norm"): (rounds("value"), rounds("vjp")),
+    ("jax", "group_norm"): (rounds("value"), rounds("vjp")),
+    ("jax", "instance_norm"): (rounds("value"), rounds("vjp")),
+    ("jax", "batch_norm_inference"): (rounds("value"), rounds("vjp")),
     ("jax", "huber"): (
         rounds("value", "bfloat16"),
         rounds("vjp"),
@@ -294,6 +328,13 @@ DEVIATIONS: Mapping[tuple[str, str], tuple[Deviation, ...]] = {
         hidden("contract:special-values", "bfloat16"),
         eps_lost("contract:special-values"),
         eps_lost("law:zero-gradient"),
+    ),
+    ("jax", "scaled_dot_product_attention"): (
+        softmax_of_float32("value"),
+        softmax_of_float32("vjp"),
+        softmax_of_float32("contract:special-values"),
+        softmax_of_float32("law:order-of-keys"),
+        softmax_of_float32("law:vjp-additive"),
     ),
     ("jax", "conv2d"): (
         Deviation(
