@@ -299,7 +299,12 @@ DEVIATIONS: Mapping[tuple[str, str], tuple[Deviation, ...]] = {
     ),
     ("jax", "batch_norm"): (rounds("value"), rounds("vjp")),
     ("jax", "group_norm"): (rounds("value"), rounds("vjp")),
-    ("jax", "instance_norm"): (rounds("value"), rounds("vjp")),
+    ("jax", "instance_norm"): (
+        rounds("value"),
+        rounds("vjp"),
+        rounds("law:vjp-additive", "bfloat16"),
+        rounds("law:vjp-homogeneous", "float16"),
+    ),
     ("jax", "batch_norm_inference"): (rounds("value"), rounds("vjp")),
     ("jax", "huber"): (
         rounds("value", "bfloat16"),
