@@ -297,7 +297,7 @@ DEVIATIONS: Mapping[tuple[str, str], tuple[Deviation, ...]] = {
         rounds("law:permutation-equivariant"),
         rounds("law:vjp-additive", "bfloat16"),
     ),
-    ("jax", "batch_norm"): (rounds("value"), rounds("vjp")),
+    ("jax", "batch_norm"): (rounds("value"), rounds("vjp"), rounds("law:vjp-additive", "bfloat16")),
     ("jax", "group_norm"): (rounds("value"), rounds("vjp")),
     ("jax", "instance_norm"): (
         rounds("value"),
@@ -350,6 +350,9 @@ DEVIATIONS: Mapping[tuple[str, str], tuple[Deviation, ...]] = {
             "and 0 times NaN is NaN",
         ),
     ),
+    ("jax", "conv1d"): (rounds("value"), rounds("vjp", "bfloat16")),
+    ("jax", "max_pool2d"): (rounds("vjp", "bfloat16"),),
+    ("jax", "avg_pool2d"): (rounds("value"), rounds("vjp")),
     ("jax", "momentum_step"): (
         rounds("step"),
         Deviation("settings", "contract:settings", "takes no", "its momentum has no dampening and no decay"),
