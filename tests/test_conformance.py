@@ -560,6 +560,50 @@ def test_a_variant_that_is_computed_otherwise_has_its_own_bound(value: Any, vjp:
     assert outcome(report, op, "value", "float32").variant.startswith(f"{variant}: ")
 
 
+weighted: Any = refnet.weighted_softmax_cross_entropy_with_integer_labels
+
+
+def without_weight(
+    labels: Any, weights: Any, ignored_label: int = -100, reduction: str = "mean", **settings: Any
+) -> bool:
+    return reduction == "mean" and not weights[labels[labels != ignored_label]].any()
+
+
+def mean_of_nothing(z: Any, labels: Any, weights: Any, **settings: Any) -> Any:
+    y = weighted(z, labels, weights, **settings)
+    return y * y.dtype.type(np.nan) if without_weight(labels, weights, **settings) else y
+
+
+def mean_of_nothing_vjp(dy: Any, z: Any, labels: Any, weights: Any, **settings: Any) -> Any:
+    (dz,) = weighted.vjp(dy, z, labels, weights, **settings)
+    return dz * dz.dtype.type(np.nan) if without_weight(labels, weights, **settings) else dz
+
+
+@pytest.mark.parametrize("vjp", [mean_of_nothing_vjp, weighted.vjp])
+def test_of_a_variant_that_is_no_number_no_gradient_is_due(vjp: Any) -> None:
+    """PyTorch's is NaN where the weights are 0, and 0 where all labels are ignored."""
+    functions = SimpleNamespace(**{weighted.name: mean_of_nothing, f"{weighted.name}_vjp": vjp})
+    report = check(functions, ops=[weighted.name], dtypes=["float32"], level="ci")
+    assert {o.verdict for o in report.outcomes} == {PASS, NOT_RUN}
+    assert outcome(report, weighted.name, "vjp", "float32").variant.startswith("nan-of-nothing: ")
+
+
+def test_a_velocity_may_rest_where_there_is_no_momentum() -> None:
+    def resting(param: Any, grad: Any, velocity: Any, **settings: Any) -> Any:
+        if settings.get("momentum", 0.9):
+            return refnet.momentum_step(param, grad, velocity, **settings)
+        settings["dampening"] = 0.0
+        return refnet.momentum_step(param, grad, velocity, **settings).param, velocity.copy()
+
+    report = check(
+        SimpleNamespace(momentum_step=resting), ops=["momentum_step"], dtypes=["float32"], level="ci"
+    )
+    assert {o.verdict for o in report.outcomes} == {PASS, NOT_RUN}
+    assert outcome(report, "momentum_step", "step", "float32").variant.startswith(
+        "no-velocity-without-momentum: "
+    )
+
+
 def clamped(p: Any, t: Any, *, reduction: str = "mean") -> Any:
     """As PyTorch: no logarithm is below -100, and a NaN among the probabilities is refused."""
     if np.isnan(p).any():
