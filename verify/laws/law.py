@@ -107,7 +107,7 @@ class Subject:
         decided = [
             _decided(bound.deterministic, value, fmt) for bound, value in zip(bounds, values, strict=True)
         ]
-        return tuple([*(self._at_kinks(bound, example, fmt) for bound in decided[:1]), *decided[1:]])
+        return (*(self._at_kinks(bound, example, fmt) for bound in decided[:1]), *decided[1:])
 
     def _at_kinks(self, bound: Floats, example: Example, fmt: Format) -> Floats:
         """The bound of the loosest slope that may be taken: nothing rounds a slope of 0."""
