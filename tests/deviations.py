@@ -104,9 +104,9 @@ GROUPS_BY_ZEROS = Deviation(
     "groups-by-zeros",
     "law:nan-propagates",
     "has spread to the output",
-    "on a CPU a convolution in groups is one of all channels, with zeros for those of others, and 0 times NaN "
-    "is NaN",
-    ("float64",),
+    "on a CPU a convolution in groups is one of all channels, with zeros for those of others, and 0 times "
+    "NaN is NaN",
+    rare=True,
 )
 CLAMPED = (
     "the logarithms and slopes are clamped, and rounding in between hides that this is a known convention"

@@ -34,8 +34,8 @@ NOTES = (
     'The norms are jax.nn.standardize with algorithm="stable", a scale and a shift; by default it takes the '
     "variance as the mean of the squares less the square of the mean, which cancels. embedding is "
     "jax.numpy.take.",
-    "Convolutions are jax.lax.conv_general_dilated and conv_transpose, and a sum; of the latter no gradient is "
-    "asked for, because XLA aborts the process at some. Pools are "
+    "Convolutions are jax.lax.conv_general_dilated and conv_transpose, and a sum; of the latter no gradient "
+    "is asked for, because XLA aborts the process at some. Pools are "
     "jax.lax.reduce_window of lax.max and lax.add, the mean by the sum of a window of ones.",
     "jax.nn.dot_product_attention takes values as long as keys: the adapter lengthens the shorter of the two "
     "with zeros, and gives the scale of the length as it was.",
