@@ -104,10 +104,10 @@ class Subject:
             fmt,
         )
         values = self.reference.vjp(example.dy, *example.inputs, **example.settings)
-        first, *others = (
+        decided = [
             _decided(bound.deterministic, value, fmt) for bound, value in zip(bounds, values, strict=True)
-        )
-        return self._at_kinks(first, example, fmt), *others
+        ]
+        return tuple([*(self._at_kinks(bound, example, fmt) for bound in decided[:1]), *decided[1:]])
 
     def _at_kinks(self, bound: Floats, example: Example, fmt: Format) -> Floats:
         """The bound of the loosest slope that may be taken: nothing rounds a slope of 0."""

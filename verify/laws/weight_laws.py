@@ -23,12 +23,15 @@ def _plain_without_weights(subject: Subject, example: Example, fmt: Format) -> N
 def _ignored_do_not_matter(subject: Subject, example: Example, fmt: Format) -> None:
     """Leaving the examples with the ignored label out changes neither the sum nor the mean."""
     z, labels, weights = example.inputs
+    if labels.size < 2 or z.shape[-1] < 2:
+        raise NotApplicable("one example, or one class: nothing is left beside what is ignored")
+    labels = labels.copy()
+    labels.flat[0], labels.flat[1] = 0, 1
     kept = labels != 1
-    if kept.all() or not kept.any():
-        raise NotApplicable("no example is ignored, or every one")
     parts = []
     for reduction in ("sum", "mean"):
-        whole = example.with_settings(ignored_label=1, reduction=reduction)
+        whole = example.with_inputs(z, labels, weights)
+        whole = whole.with_settings(ignored_label=1, reduction=reduction)
         fewer = whole.with_inputs(z[kept], labels[kept], weights)
         granted = subject.output_bound(whole, fmt) + subject.output_bound(fewer, fmt)
         what = f"the {reduction} with the ignored examples"
