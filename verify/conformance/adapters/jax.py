@@ -346,8 +346,8 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
 """By the name in the contract; arrays of JAX in, one or several out."""
 
 WITHOUT_GRADIENT = ("conv_transpose2d",)
-"""Where XLA aborts the process on a CPU, in its algebraic simplifier: of a kernel of shape (1, 1, 3, 2), for x
-of shape (1, 1, 2, 3), strides (3, 2) and pads (2, 3) and (0, 0), for example."""
+"""Where XLA aborts the process on a CPU, in its algebraic simplifier: of a kernel of shape (1, 1, 3, 2), for
+x of shape (1, 1, 2, 3), strides (3, 2) and pads (2, 3) and (0, 0), for example."""
 
 
 def _array(y: Any) -> Array:
