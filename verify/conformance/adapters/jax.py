@@ -34,7 +34,8 @@ NOTES = (
     'The norms are jax.nn.standardize with algorithm="stable", a scale and a shift; by default it takes the '
     "variance as the mean of the squares less the square of the mean, which cancels. embedding is "
     "jax.numpy.take.",
-    "Convolutions are jax.lax.conv_general_dilated and conv_transpose, and a sum; pools are "
+    "Convolutions are jax.lax.conv_general_dilated and conv_transpose, and a sum; of the latter no gradient "
+    "is asked for, because XLA aborts the process at some. Pools are "
     "jax.lax.reduce_window of lax.max and lax.add, the mean by the sum of a window of ones.",
     "jax.nn.dot_product_attention takes values as long as keys: the adapter lengthens the shorter of the two "
     "with zeros, and gives the scale of the length as it was.",
@@ -344,6 +345,10 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
 )
 """By the name in the contract; arrays of JAX in, one or several out."""
 
+WITHOUT_GRADIENT = ("conv_transpose2d",)
+"""Where XLA aborts the process on a CPU, in its algebraic simplifier: of a kernel of shape (1, 1, 3, 2), for
+x of shape (1, 1, 2, 3), strides (3, 2) and pads (2, 3) and (0, 0), for example."""
+
 
 def _array(y: Any) -> Array:
     """A copy, in memory of its own."""
@@ -372,7 +377,7 @@ def _vjp(name: str, dy: Array, *arrays: Array, **settings: Any) -> tuple[Array, 
 def __getattr__(name: str) -> Callable[..., Any]:
     """NAME and NAME_vjp of every row."""
     function = name.removesuffix("_vjp")
-    if function not in FUNCTIONS:
+    if function not in FUNCTIONS or (name != function and function in WITHOUT_GRADIENT):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     named = partial(_value if name == function else _vjp, function)
     return update_wrapper(named, FUNCTIONS[function], assigned=(), updated=())  # the settings that it takes
