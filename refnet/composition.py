@@ -12,6 +12,7 @@ gradients are a tuple like it: what a gradient checker, an optimizer or a file g
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
@@ -19,6 +20,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from refnet.arguments import validate_count
 from refnet.op import (
     FLOATS,
     HALF,
@@ -26,6 +28,8 @@ from refnet.op import (
     Activation,
     ArgumentError,
     Array,
+    MultiOp,
+    Op,
     is_plain,
     validate_call,
     validate_cotangent,
@@ -76,6 +80,31 @@ class Apply:
     constants: Mapping[str, Array] = field(default_factory=dict)
     to: str = ""
 
+    def __post_init__(self) -> None:
+        given: object = self.operator
+        if not isinstance(given, Op):
+            one = "an operator with one output, such as refnet.linear"
+            raise ArgumentError(
+                "Apply", "operator", _described(given), one, "Cells with a state are unrolled by Unroll."
+            )
+        for name in ("settings", "constants"):
+            mapping: object = getattr(self, name)
+            if not isinstance(mapping, Mapping):
+                example = 'Apply(conv2d, {"padding": 1})'
+                raise ArgumentError(
+                    "Apply", name, _described(mapping), "a mapping of names", f"As in {example}."
+                )
+        known = self.operator.arguments
+        for name in (*self.constants, *([self.to] if self.to else [])):
+            if name not in known or (name == self._entry and name in self.constants):
+                raise ArgumentError(
+                    "Apply",
+                    "to" if name == self.to else "constants",
+                    repr(name),
+                    f"an argument of {self.operator.name}: {', '.join(known)}",
+                    f"{self._entry} is the array of the stage before.",
+                )
+
     @property
     def _learned(self) -> tuple[str, ...]:
         return tuple(a for a in self.operator.arguments if a != self._entry and a not in self.constants)
@@ -91,7 +120,10 @@ class Apply:
     def forward(
         self, x: Array, params: Sequence[Array], *, checked: bool = False
     ) -> tuple[Array, AppliedResiduals]:
-        given = {**self.constants, **dict(zip(self._learned, params, strict=True)), self._entry: x}
+        fixed = (
+            {name: _like(x, array) for name, array in self.constants.items()} if checked else self.constants
+        )
+        given = {**fixed, **dict(zip(self._learned, params, strict=True)), self._entry: x}
         arguments = tuple(given[name] for name in self.operator.arguments)
         if checked:
             validate_call(self.operator, arguments, self.settings)
@@ -99,10 +131,18 @@ class Apply:
         return y, AppliedResiduals(residuals)
 
     def backward(self, residuals: AppliedResiduals, dy: Array) -> StageGradients:
-        whole = {*self.operator.integers, *self.operator.masks}
-        floating = [name for name in self.operator.arguments if name not in whole]
         gradients = self.operator.backward(residuals.residuals, dy)
-        named = dict(zip(floating, gradients, strict=True))
+        names: tuple[str, ...] = getattr(gradients, "_fields", ())
+        named = dict(zip(names, gradients, strict=True))
+        lacking = [name for name in self._learned if name not in named]
+        if lacking:
+            raise ArgumentError(
+                "Apply",
+                "params",
+                f"{lacking[0]} of {self.operator.name}, which has no gradient",
+                "parameters that can be learned",
+                f"Hold it fixed: constants={{{lacking[0]!r}: ...}}.",
+            )
         return StageGradients(named.get(self._entry), tuple(named[name] for name in self._learned))
 
 
@@ -120,6 +160,8 @@ class Reshape:
     shape: tuple[int, ...]
 
     def __init__(self, *shape: int) -> None:
+        for size in shape:
+            validate_count("Reshape", "shape", size, least=-1)
         object.__setattr__(self, "shape", shape)
 
     @property
@@ -156,6 +198,9 @@ class Mean:
 
     axis: int
 
+    def __post_init__(self) -> None:
+        validate_count("Mean", "axis", self.axis, least=-sys.maxsize)
+
     @property
     def parameters(self) -> int:
         return 0
@@ -163,10 +208,9 @@ class Mean:
     def forward(
         self, x: Array, params: Sequence[Array], *, checked: bool = False
     ) -> tuple[Array, ShapeResiduals]:
-        if checked and not -x.ndim <= self.axis < x.ndim:
-            raise ArgumentError(
-                "Mean", "x", f"of shape {x.shape}", f"an array with an axis {self.axis}", "Count axes from 0."
-            )
+        if checked and (not -x.ndim <= self.axis < x.ndim or not x.shape[self.axis]):
+            required = f"an array with an axis {self.axis} of at least one entry"
+            raise ArgumentError("Mean", "x", f"of shape {x.shape}", required, "Count axes from 0.")
         return np.add.reduce(x, axis=self.axis) / x.shape[self.axis], ShapeResiduals(x.shape)
 
     def backward(self, residuals: ShapeResiduals, dy: Array) -> StageGradients:
@@ -188,6 +232,9 @@ class OverRows:
 
     stage: Stage
 
+    def __post_init__(self) -> None:
+        _validate_stage("OverRows", self.stage)
+
     @property
     def parameters(self) -> int:
         return self.stage.parameters
@@ -195,7 +242,20 @@ class OverRows:
     def forward(
         self, x: Array, params: Sequence[Array], *, checked: bool = False
     ) -> tuple[Array, WithinResiduals]:
+        if checked and (not x.ndim or not x.size):
+            raise ArgumentError(
+                "OverRows", "x", f"of shape {x.shape}", "rows (..., k)", "Drop the empty ones."
+            )
         y, residuals = self.stage.forward(x.reshape((-1, x.shape[-1])), params, checked=checked)
+        if checked and (y.ndim != 2 or len(y) != x.size // x.shape[-1]):
+            required = "a row for each row"
+            raise ArgumentError(
+                "OverRows",
+                "the output of its stage",
+                f"of shape {y.shape}",
+                required,
+                "A linear layer gives one.",
+            )
         return y.reshape((*x.shape[:-1], y.shape[-1])), WithinResiduals(x.shape, residuals)
 
     def backward(self, residuals: WithinResiduals, dy: Array) -> StageGradients:
@@ -208,6 +268,9 @@ class Residual:
     """x + stage(x): a residual connection, or skip connection."""
 
     stage: Stage
+
+    def __post_init__(self) -> None:
+        _validate_stage("Residual", self.stage)
 
     @property
     def parameters(self) -> int:
@@ -243,6 +306,8 @@ class Sequential:
     stages: tuple[Stage, ...]
 
     def __init__(self, *stages: Stage) -> None:
+        for stage in stages:
+            _validate_stage("Sequential", stage)
         object.__setattr__(self, "stages", stages)
 
     @property
@@ -338,6 +403,23 @@ class Sequential:
                 "Use .astype: nothing is converted silently.",
             )
         return next(iter(dtypes))
+
+
+def _validate_stage(op: str, stage: object) -> None:
+    if not all(hasattr(stage, name) for name in ("parameters", "forward", "backward")):
+        required = "a stage, such as Apply(refnet.relu)"
+        raise ArgumentError(
+            op, "a stage", _described(stage), required, "An operator is applied: Apply(operator)."
+        )
+
+
+def _described(value: object) -> str:
+    return f"the operator {value.name}" if isinstance(value, Op | MultiOp) else f"a {type(value).__name__}"
+
+
+def _like(x: Array, constant: Array) -> Array:
+    """A constant of a half format as the computation has it: in float32, beside an x of float32."""
+    return _in_float32(constant) if x.dtype == np.float32 else constant
 
 
 def _in_float32(array: Array) -> Array:

@@ -38,11 +38,7 @@ def reduce_losses(op: str, losses: Array, reduction: Reduction) -> Array:
     Where the sum overflows, the mean scales by a power of two first: 3 losses of 2e38 in float32. Not
     elsewhere: a quarter of a subnormal loss is 0.
     """
-    given: object = reduction  # compared with a word, an array would give an array
-    if not isinstance(given, str) or given not in get_args(Reduction):
-        raise ArgumentError(
-            op, "reduction", repr(given), '"mean", "sum" or "none"', "The mean is over the examples."
-        )
+    validate_reduction(op, reduction)
     if reduction == "none":
         return losses
     if reduction == "sum":
@@ -56,6 +52,14 @@ def reduce_losses(op: str, losses: Array, reduction: Reduction) -> Array:
     scale = 0.5 ** math.ceil(math.log2(losses.size))
     mean: Array = np.add.reduce(losses * scale, axis=None) / (losses.size * scale)
     return mean
+
+
+def validate_reduction(op: str, reduction: object) -> None:
+    """Refuse what is no reduction; compared with a word, an array would give an array."""
+    if not isinstance(reduction, str) or reduction not in get_args(Reduction):
+        raise ArgumentError(
+            op, "reduction", repr(reduction), '"mean", "sum" or "none"', "The mean is over the examples."
+        )
 
 
 def share_of(dy: Array, reduction: Reduction, examples: int) -> Array:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from refnet.arguments import validate_flag
 from refnet.op import ArgumentError, Array, Labels, MultiOp, Op, as_number, given_number, validate_number
 
 __all__ = [
@@ -137,6 +138,7 @@ def _momentum_step(
     kept = _validate_share(name, "momentum", momentum)
     new = 1.0 - _validate_share(name, "dampening", dampening)
     decay = _validate_decay(name, weight_decay)
+    validate_flag(name, "nesterov", nesterov)
     slope: Array = grad + decay * param if decay else grad
     after: Array = kept * velocity + new * slope
     direction: Array = slope + kept * after if nesterov else after

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from refnet.activations import RowTerms, balance, row_terms
-from refnet.losses import LogitGradients, Reduction, reduce_losses, share_of
-from refnet.op import ArgumentError, Array, Labels, Op, validate_classes
+from refnet.arguments import validate_count
+from refnet.losses import LogitGradients, Reduction, reduce_losses, share_of, validate_reduction
+from refnet.op import ArgumentError, Array, Labels, Op, as_number, validate_classes
 
 __all__ = [
     "weighted_binary_cross_entropy_with_logits",
@@ -32,8 +33,9 @@ def _validate_weights(op: str, weights: Array) -> None:
 
 
 def _validate_smoothing(op: str, label_smoothing: object) -> float:
-    if isinstance(label_smoothing, int | float) and 0.0 <= label_smoothing <= 1.0:
-        return float(label_smoothing)
+    share = as_number(label_smoothing)
+    if 0.0 <= share <= 1.0:
+        return share
     raise ArgumentError(
         op, "label_smoothing", repr(label_smoothing), "a number in [0, 1]", "0.1 is usual, 0.0 is none."
     )
@@ -133,6 +135,8 @@ def _weighted_softmax_cross_entropy_with_integer_labels(
     validate_classes(name, "z", z)
     _validate_weights(name, weights)
     smoothing = _validate_smoothing(name, label_smoothing)
+    validate_count(name, "ignored_label", ignored_label, least=-(2**63))
+    validate_reduction(name, reduction)
     kept = np.not_equal(labels, ignored_label)
     _validate_labels(name, labels, kept, z.shape[-1], ignored_label)
     chosen = np.where(kept, labels, 0)

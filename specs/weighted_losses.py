@@ -193,6 +193,7 @@ SPECS = (
                 15000.0,
                 {"label_smoothing": 0.5},
             ),
+            Case("weights of less than 1 in all", ([[0.0, 30000.0]], [0], [0.5, 1.0]), 30000.0),
             Case("nothing is left", ([[0.0, 3.0]], [-100], [1.0, 1.0]), 0.0),
             Case(
                 "half of the weight is spread over two classes",

@@ -96,6 +96,19 @@ def test_nothing_is_shared_and_nothing_is_changed() -> None:
     assert (y == X).all()
 
 
+def test_constants_are_held_fixed_in_the_format_of_the_parameters() -> None:
+    b = np.ones(6, np.float16)
+    network = Sequential(Apply(linear, constants={"b": b}))
+    x, w = X.astype(np.float16), PARAMS[0].astype(np.float16)
+    assert network.parameters == 1
+    assert network(x, (w,)).tobytes() == linear(x, w, b).tobytes()
+    loss = Sequential(Apply(refnet.mse, constants={"t": X}))
+    (dx, none) = loss.vjp(np.asarray(1.0), 2.0 * X, ())
+    assert dx is not None
+    assert dx.tobytes() == refnet.mse.vjp(np.asarray(1.0), 2.0 * X, X).p.tobytes()
+    assert none == ()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_the_dtype_of_the_parameters_is_that_of_the_results(dtype: str) -> None:
     x, params = X.astype(dtype), tuple(p.astype(dtype) for p in PARAMS)
@@ -105,6 +118,9 @@ def test_the_dtype_of_the_parameters_is_that_of_the_results(dtype: str) -> None:
 
 
 untyped: Any = MLP
+untyped_operator: Any = relu
+untyped_cell: Any = refnet.lstm_cell
+untyped_setting: Any = 2
 
 
 @pytest.mark.parametrize(
@@ -128,6 +144,26 @@ untyped: Any = MLP
         ),
         (lambda: Sequential(Reshape(3))(X, ()), "Reshape: x is of shape (5, 4)"),
         (lambda: Sequential(Reshape(-1, -1))(X, ()), "One size may be -1"),
+        (lambda: Sequential(untyped_operator), "Sequential: a stage is the operator relu; required: a stage"),
+        (lambda: Residual(untyped_operator), "Residual: a stage is the operator relu"),
+        (
+            lambda: Apply(untyped_cell),
+            "Apply: operator is the operator lstm_cell; required: an operator",
+        ),
+        (lambda: Apply(linear, untyped_setting), "Apply: settings is a int; required: a mapping of names"),
+        (
+            lambda: Apply(linear, constants={"bias": X}),
+            "Apply: constants is 'bias'; required: an argument of linear: x, w, b",
+        ),
+        (lambda: Apply(linear, constants={"x": X}), "Apply: constants is 'x'"),
+        (lambda: Reshape(4, -2), "Reshape: shape is -2; required: an integer of at least -1"),
+        (lambda: Mean(untyped_operator), "Mean: axis is Op("),
+        (lambda: Sequential(Mean(1))(X[:, :0], ()), "Mean: x is of shape (5, 0)"),
+        (lambda: Sequential(OverRows(Mean(1)))(X, ()), "OverRows: the output of its stage is of shape (5,)"),
+        (
+            lambda: Sequential(Apply(refnet.mse)).vjp(np.asarray(1.0), X, (X,)),
+            "Apply: params is t of mse, which has no gradient; required: parameters that can be learned",
+        ),
         (lambda: Sequential(Mean(2))(X, ()), "Mean: x is of shape (5, 4)"),
         (
             lambda: Sequential(Residual(Apply(linear)))(X, PARAMS[:2]),

@@ -220,7 +220,7 @@ RANKS = {
     (False, False): {0, 1, 2, 3},
     (False, True): {1, 2},
     (True, False): {1, 2, 3},
-    (True, True): {2},
+    (True, True): {2, 3},
 }
 """The ranks of the first input, by whether an operator has rows and whether it is a loss."""
 

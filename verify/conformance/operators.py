@@ -45,6 +45,9 @@ NOTHING_FOR_LAWS = "no call returned what a law could be put to"
 SEEN_BY_THE_CALL = ("pure", "layout-independent", "residuals-are-kept")
 """Laws that the contract of a call covers, or that only the reference can show."""
 
+UNDER_ANY_CONVENTION = ("nan-propagates",)
+"""Laws that do not ask for the reference's own values: no convention lets a NaN become a number."""
+
 Function = Callable[..., Any]
 Functions = Mapping[str, Function]
 Drawn = Sequence[tuple[int, Example]]
@@ -56,6 +59,7 @@ def judge_operator(functions: Functions, name: str, fmt: Format, plan: Plan) -> 
     conventions: tuple[Variant | None, ...] = (None, *spec.variants)
     drawn = _drawn(spec, fmt, plan)
     no_laws, refused = "", frozenset[int]()
+    variant: Variant | None = None
     if value is None:
         yield Finding(spec.aspect.value, 0, Verdict.NOT_RUN, "the candidate does not have it")
     else:
@@ -71,9 +75,9 @@ def judge_operator(functions: Functions, name: str, fmt: Format, plan: Plan) -> 
         yield Finding("vjp", 0, Verdict.NOT_RUN, f"the candidate has no {name}_vjp")
     if no_laws:
         yield Finding("law:all", 0, Verdict.NOT_RUN, no_laws)
-    else:
+    if not no_laws or variant is not None:
         taken = [(c, e) for c, e in drawn if plan.wants(c) and e.inputs[0].ndim not in refused]
-        yield from _put_to_the_laws(spec, value, vjp, taken[::LAW_CASES], fmt)
+        yield from _put_to_the_laws(spec, variant, value, vjp, taken[::LAW_CASES], fmt)
 
 
 def _drawn(spec: Spec, fmt: Format, plan: Plan) -> Drawn:
@@ -370,12 +374,22 @@ def _allow_subgradients(
 
 
 def _put_to_the_laws(
-    spec: Spec, value: Function | None, vjp: Function | None, drawn: Drawn, fmt: Format
+    spec: Spec,
+    variant: Variant | None,
+    value: Function | None,
+    vjp: Function | None,
+    drawn: Drawn,
+    fmt: Format,
 ) -> Iterator[Finding]:
+    """All laws; of one that follows another convention, those that no convention touches."""
+    if variant is not None and variant.definition is not None:
+        spec = replace(spec, definition=variant.definition)
     gradient = None if vjp is None else _guarded(spec, vjp, gradient=True)
     subject = Subject(spec, _guarded(spec, value), gradient)
     for law in laws_of(spec):
         if law.name in SEEN_BY_THE_CALL or (vjp if law.gradient else value) is None:
+            continue
+        if variant is not None and law.name not in UNDER_ANY_CONVENTION:
             continue
         for case, example in drawn:
             finding = _put_to(law, subject, case, example, fmt)

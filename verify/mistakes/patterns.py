@@ -92,7 +92,7 @@ def _is_multiple(c: Compared, factor: float, uncertainty: float = 0.0) -> bool:
     with np.errstate(all="ignore"):
         due = factor * c.due
         slack = uncertainty * np.where(np.isfinite(due), np.abs(due), 0.0)
-    return bool(near(c.got, due, abs(factor) * c.bound, c.fmt, slack).all())
+        return bool(near(c.got, due, abs(factor) * c.bound, c.fmt, slack).all())
 
 
 def _constant_factor(compared: Sequence[Compared]) -> str | None:

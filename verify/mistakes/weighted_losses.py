@@ -21,6 +21,16 @@ def _mean_over_kept(z: Any, labels: Any, weights: Any, **settings: Any) -> Any:
     return np.asarray(total / kept, z.dtype)
 
 
+def _total_clamped(z: Any, labels: Any, weights: Any, **settings: Any) -> Any:
+    """Guarded against 0 / 0 by max(total, 1)."""
+    if settings.get("reduction", "mean") != "mean":
+        return _right(z, labels, weights, **settings)
+    kept = labels != settings.get("ignored_label", -100)
+    weight = max(float(weights[np.where(kept, labels, 0)][kept].sum()), 1.0)
+    total = _right(z, labels, weights, **{**settings, "reduction": "sum"})
+    return np.asarray(total / weight, z.dtype)
+
+
 def _ignored_counts(z: Any, labels: Any, weights: Any, **settings: Any) -> Any:
     """Ignored labels cost nothing, and their weights are in the mean all the same."""
     if settings.get("reduction", "mean") != "mean":
@@ -129,6 +139,13 @@ MISTAKES = (
         "the mean is over the number of labels, whatever their weights",
         ("value", "special-values"),
         value=_mean_over_kept,
+    ),
+    Mistake(
+        "weighted-labels-total-at-least-one",
+        LABELS,
+        "the sum of the weights is taken for 1 where it is less, as a guard against 0 / 0",
+        ("special-values",),
+        value=_total_clamped,
     ),
     Mistake(
         "weighted-labels-ignored-in-the-mean",
