@@ -18,7 +18,7 @@ from verify.laws.network import NetworkRecipe, NetworkSubject
 from verify.laws.network_laws import NETWORK_LAWS, NetworkLaw
 from verify.laws.strategies import network_recipes, recipes
 
-EXAMPLES = {"smoke": 5, "ci": 15, "deep": 500}[os.environ.get("REFNET_LEVEL", "ci")]
+EXAMPLES = {"smoke": 5, "ci": 8, "deep": 500}[os.environ.get("REFNET_LEVEL", "ci")]
 
 SEARCH = settings(
     max_examples=EXAMPLES,

@@ -22,7 +22,8 @@ Layers = list[tuple[Array, Array]]
 
 NOTES = (
     "sklearn.neural_network._base works in place; the adapter hands it copies.",
-    "Its softmax is for matrices; the adapter refuses arrays of other ranks, which it would mistake.",
+    "Its softmax and log_loss are for matrices; the adapter refuses arrays of other ranks, which they would "
+    "mistake.",
     "Its derivatives take the output of the activation, as its backpropagation does; the adapter computes "
     "that output with scikit-learn's own activation.",
     "Its losses take (y_true, y_pred) and return the mean over the rows, of the sum over the columns for "
@@ -79,6 +80,9 @@ def binary_cross_entropy(p: Array, t: Array) -> Any:
 
 
 def categorical_cross_entropy(p: Array, t: Array) -> Any:
+    """log_loss is for matrices alone: of more axes it takes the mean over the first."""
+    if p.ndim != 2:
+        raise ValueError(f"log_loss takes (n_samples, n_classes), not shape {p.shape}")
     return LOSS_FUNCTIONS["log_loss"](t, p)
 
 
