@@ -131,7 +131,8 @@ def _report(mistake: Mistake) -> Report:
         wrong = mistake.function(aspect)
         if wrong is not None:
             functions[name] = wrong
-    return check(SimpleNamespace(**functions), ops=[mistake.op], level="smoke")
+    level = "ci" if mistake.name in SUBTLE else "smoke"
+    return check(SimpleNamespace(**functions), ops=[mistake.op], level=level)
 
 
 def _judged_by(*aspects: str) -> Callable[[Mistake], bool]:
@@ -268,17 +269,42 @@ def test_a_stateful_mistake_forgets_between_its_uses() -> None:
 
 # --------------------------------------------------------------------------------------------- diagnosis
 
-NAMED = [
-    m for m in MISTAKES if {"value", "vjp"} & set(m.caught_by) and (m.op in OPS or m.op in NETWORK_FUNCTIONS)
+SPARED = {
+    "tanh-writes-to-its-input": "only a read-only array stops it, and compiled code may refuse these anyway",
+}
+"""Mistakes that a candidate may make, and why."""
+
+IN_FLOAT64_ALONE = {
+    "gelu-error-function-of-seven-digits": "seven digits are nearly all that float32 has",
+}
+"""Mistakes that are smaller than what a correct computation in float32 may lose, and why."""
+
+SUBTLE = {
+    "bce-logits-without-log1p": "the absolute error is that of a form which PyTorch takes, but where t = 1",
+    "mse-expanded": "only where p is close to t",
+}
+"""Mistakes that show at so few inputs that the eight cases of a quick check may miss them."""
+
+IN_A_CANDIDATE = [
+    mistake for mistake in MISTAKES if mistake.op in (*OPS, *NETWORK_FUNCTIONS) and mistake.operator is None
 ]
+"""All but those that only the parts of an operator of refnet's can have."""
+
+MANNERS = ("contract:pure", "contract:repeatable", "contract:layout")
 
 
-@pytest.mark.parametrize("mistake", NAMED, ids=lambda mistake: mistake.name)
-def test_a_mistake_in_foreign_code_is_named(mistake: Mistake) -> None:
-    """By its own name; a failure that leaves nothing to look at (another shape) has no name."""
-    failed = [o for o in _report(mistake).outcomes if o.verdict is Verdict.FAIL and o.worst is not None]
-    named = {d.mistake for o in failed for d in o.diagnosis}
-    assert mistake.name in named or not failed
+@pytest.mark.parametrize("mistake", IN_A_CANDIDATE, ids=lambda mistake: mistake.name)
+def test_a_mistake_in_a_candidate_fails_and_is_named(mistake: Mistake) -> None:
+    """In both dtypes; by its own name, unless it leaves no results to compare: a law has none, nor has what
+    depends on earlier calls or is not of the shape that is due."""
+    report = _report(mistake)
+    failed = [o for o in report.outcomes if o.verdict is Verdict.FAIL]
+    due = {"float64"} if mistake.name in IN_FLOAT64_ALONE else {fmt.name for fmt in FORMATS}
+    assert {o.dtype for o in failed} == (set() if mistake.name in SPARED else due)
+    named = {diagnosis.mistake for o in failed for diagnosis in o.diagnosis}
+    if {"value", "vjp", "special-values"} & set(mistake.caught_by):
+        unseen = any(o.aspect in MANNERS or " is due" in o.reason for o in failed)
+        assert mistake.name in named or unseen
 
 
 def _evidence(op: str, fmt: Format) -> Iterator[Evidence]:
