@@ -158,6 +158,12 @@ SPECS = (
         name="weighted_softmax_cross_entropy_with_integer_labels",
         summary="The cost of logits z for the right class: weighted, smoothed, with labels that are ignored.",
         signature="(...,c),(...),(c)->(...)",
+        equations=(
+            "p = softmax(z), e = label_smoothing, w = weights",
+            "l = -(1 - e) w[label] log p[label] - (e / c) sum(w log p)",
+            "l = 0 where the label is the ignored one",
+            "mean = sum(l) / sum(w[label]) over the labels that are not ignored",
+        ),
         definition=_weighted_softmax_cross_entropy_with_integer_labels,
         inputs=(LOGITS, LABELS, WEIGHTS),
         settings=(SMOOTHING, IGNORED, *REDUCTION),
