@@ -195,12 +195,21 @@ def unknown_outputs(
 ) -> tuple[npt.NDArray[np.bool_], ...]:
     """Where the outputs are computed from one element of one input; if not `decided`, where they may be, for
     other values of the inputs that decide between formulas.
+
+    Raises:
+        Indeterminate: no working precision tells which formula is taken.
     """
     lifted = [_lifted(x, BALLS) for x in inputs]
     lifted[position] = lifted[position].copy()
     lifted[position][at] = Unknown(decided)
-    outputs = _outputs(definition, lifted, settings, BALLS)
-    return tuple(np.array([isinstance(v, Unknown) for v in y.ravel()]).reshape(y.shape) for y in outputs)
+    for bits in PRECISIONS:
+        with ctx.workprec(bits):
+            try:
+                outputs = _outputs(definition, lifted, settings, BALLS)
+            except Indeterminate:
+                continue
+        return tuple(np.array([isinstance(v, Unknown) for v in y.ravel()]).reshape(y.shape) for y in outputs)
+    raise Indeterminate(f"a condition of the definition, {bits} bits after the point")
 
 
 # ---------------------------------------------------------------------------------- Ziv's strategy, arrays

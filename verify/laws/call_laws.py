@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from specs import Domain, Spec
+from specs.maths import Indeterminate
 from verify.arithmetic.certified import in_order, unknown_outputs
 from verify.arithmetic.formats import FLOAT32, FLOAT64, Format
 from verify.laws.examples import LAYOUTS, Example, cotangent, laid_out
@@ -170,10 +171,13 @@ def _nan_propagates(subject: Subject, example: Example, fmt: Format) -> None:
         poisoned[at] = np.nan
         others = whole.inputs[:k], whole.inputs[k + 1 :]
         dirty = subject.results(whole.with_inputs(*others[0], poisoned, *others[1]))
-        reached, possible = (
-            unknown_outputs(spec.definition, whole.inputs, k, at, whole.settings, decided=decided)
-            for decided in (True, False)
-        )
+        try:
+            reached, possible = (
+                unknown_outputs(spec.definition, whole.inputs, k, at, whole.settings, decided=decided)
+                for decided in (True, False)
+            )
+        except Indeterminate as error:
+            raise NotApplicable("exactly between two formulas") from error
         for before, after, must, may in zip(clean, dirty, reached, possible, strict=True):
             hidden = must & ~np.isnan(after)
             if hidden.any():
