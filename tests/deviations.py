@@ -391,7 +391,7 @@ DEVIATIONS: Mapping[tuple[str, str], tuple[Deviation, ...]] = {
         rounds("value"),
         Deviation("clamped-and-rounded", "contract:special-values", "all elements of input", CLAMPED, HALF),
         Deviation("clamped-and-rounded", "vjp", "", CLAMPED, HALF),
-        Deviation("nan-refused", "law:nan-propagates", "", "a NaN among the probabilities is refused", HALF),
+        Deviation("nan-refused", "law:nan-propagates", "", "a NaN among the probabilities is refused"),
     ),
     ("torch", "binary_cross_entropy_with_logits"): (
         rounds("value"),
