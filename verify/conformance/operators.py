@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -152,6 +152,37 @@ def _all_well(findings: Sequence[Finding], aspects: Set[str]) -> bool:
     )
 
 
+# ------------------------------------------------------------------------------------------ what is due
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What is due in a trial under a convention: the same for every candidate that is asked it."""
+
+    key: tuple[Any, ...]
+    ask: Callable[[], Sequence[Expected]] = field(compare=False)
+
+
+@lru_cache(maxsize=1024)
+def _answer(question: _Question) -> Sequence[Expected]:
+    return question.ask()
+
+
+def _expected(
+    expect: Callable[[Spec, Format, Variant | None, Trial], Sequence[Expected]],
+    spec: Spec,
+    fmt: Format,
+    variant: Variant | None,
+    trial: Trial,
+) -> Sequence[Expected]:
+    """The answer of `expect`, kept for the next candidate: certified values take most of the time of a check."""
+    numbers = tuple((x.tobytes(), x.shape, x.dtype.name) for x in flattened(trial.arguments))
+    settings = tuple(sorted((name, repr(value)) for name, value in trial.settings.items()))
+    convention = "" if variant is None else (variant.name, variant.gradients is None)
+    key = (expect, spec, OPS[spec.name], fmt.name, convention, trial.case, trial.aspect, numbers, settings)
+    return _answer(_Question(key, partial(expect, spec, fmt, variant, trial)))
+
+
 # ------------------------------------------------------------------------------------------------ values
 
 
@@ -166,7 +197,9 @@ def _judge_values(
     task = Task(spec.name, OPS[spec.name].__call__, _optional(spec), value == OPS[spec.name])
     trials = [_value_trial(spec, case, spec.aspect.value, e.inputs, e.settings) for case, e in drawn]
     trials += _known_answers(spec, fmt)
-    return _judged(spec, value, task, trials, partial(_expect_value, spec, fmt), conventions, fmt, plan)
+    return _judged(
+        spec, value, task, trials, partial(_expected, _expect_value, spec, fmt), conventions, fmt, plan
+    )
 
 
 def _value_trial(
@@ -288,7 +321,9 @@ def _judge_gradients(
         allow = partial(allow_shares, spec.tie, fmt)
     task = Task(f"{spec.name}_vjp", own, _optional(spec), vjp == own, allow)
     trials = [_gradient_trial(spec, c, e) for c, e in drawn if e.inputs[0].size <= MOST_WITH_GRADIENTS]
-    return _judged(spec, vjp, task, trials, partial(_expect_gradients, spec, fmt), conventions, fmt, plan)
+    return _judged(
+        spec, vjp, task, trials, partial(_expected, _expect_gradients, spec, fmt), conventions, fmt, plan
+    )
 
 
 def _gradient_trial(spec: Spec, case: int, example: Example) -> Trial:
