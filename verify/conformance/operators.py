@@ -175,7 +175,7 @@ def _expected(
     variant: Variant | None,
     trial: Trial,
 ) -> Sequence[Expected]:
-    """The answer of `expect`, kept for the next candidate: certified values take most of the time of a check."""
+    """The answer of `expect`, kept for the next candidate: to certify takes most of the time of a check."""
     numbers = tuple((x.tobytes(), x.shape, x.dtype.name) for x in flattened(trial.arguments))
     settings = tuple(sorted((name, repr(value)) for name, value in trial.settings.items()))
     convention = "" if variant is None else (variant.name, variant.gradients is None)
