@@ -114,7 +114,10 @@ def _problem(
     )
 
 
-@pytest.mark.parametrize("name", OPS)
+WITH_GRADIENT = [name for name in OPS if SPECS[name].differentiable]
+
+
+@pytest.mark.parametrize("name", WITH_GRADIENT)
 def test_the_operators_of_refnet_pass(name: str) -> None:
     for reduction, seed in itertools.product(("mean", "sum", "none"), range(2)):
         report = gradcheck(*_problem(name, OPS[name].vjp, reduction, seed), seed=seed)
@@ -124,7 +127,7 @@ def test_the_operators_of_refnet_pass(name: str) -> None:
 
 
 @pytest.mark.parametrize("fmt", [FLOAT64, FLOAT32], ids=lambda fmt: str(fmt.name))
-@pytest.mark.parametrize("name", OPS)
+@pytest.mark.parametrize("name", WITH_GRADIENT)
 def test_the_operators_of_refnet_never_fail_at_any_scale(name: str, fmt: Format) -> None:
     for regime, seed in itertools.product(REGIMES, range(2)):
         report = gradcheck(*_problem(name, OPS[name].vjp, seed=seed, regime=regime, fmt=fmt), seed=seed)
