@@ -165,7 +165,12 @@ def test_no_error_above_the_resolution_passes(name: str, order: int) -> None:
 
         return vjp
 
-    resolution = gradcheck(*_problem(name, OPS[name].vjp)).resolution
+    f, right, inputs = _problem(name, OPS[name].vjp)
+    y = f(*inputs)
+    dy = tuple(map(np.ones_like, y)) if isinstance(y, tuple) else np.ones_like(y)
+    if not np.any(right(dy, *inputs)[order]):
+        pytest.skip("each query has one key here: of a gradient of 0 no error is relative")
+    resolution = gradcheck(f, right, inputs).resolution
     assert resolution <= 4 * math.sqrt(2.0**-53)
     verdicts = {10.0**-k: gradcheck(*_problem(name, planted(10.0**-k))).verdict for k in range(2, 13)}
     missed = [error for error, verdict in verdicts.items() if verdict == "pass" and error > resolution]
