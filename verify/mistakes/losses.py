@@ -8,7 +8,8 @@ import numpy as np
 
 import refnet
 from refnet.losses import Reduction
-from verify.mistakes.mistake import EPSILONS, Mistake
+from refnet.op import Operator
+from verify.mistakes.mistake import EPSILONS, Function, Mistake
 
 GRADIENT = ("vjp", "symbolic", "numerical")
 
@@ -442,7 +443,28 @@ def _kl_gradient_over_classes(dy: Any, log_p: Any, t: Any, *, reduction: Reducti
     return (-t * np.expand_dims(_share(dy, t.size, reduction), -1),)
 
 
+def _over_first_axis(loss: Operator) -> Function:
+    """The sum over all rows, by the length of the first axis: right for matrices alone."""
+
+    def value(x: Any, t: Any, *, reduction: Reduction = "mean") -> Any:
+        if reduction != "mean" or x.ndim < 2:
+            return loss(x, t, reduction=reduction)
+        return np.asarray(loss(x, t, reduction="sum") / x.dtype.type(len(x)), dtype=x.dtype)
+
+    return value
+
+
 MISTAKES = (
+    *(
+        Mistake(
+            f"{loss.name}-mean-over-first-axis",
+            loss.name,
+            "of rows in more than one axis the sum is divided by the length of the first alone",
+            ("value", "reductions-agree"),
+            value=_over_first_axis(loss),
+        )
+        for loss in (refnet.softmax_cross_entropy, refnet.nll, refnet.kl_divergence)
+    ),
     Mistake(
         "bce-epsilon-in-the-logarithm",
         "binary_cross_entropy",
