@@ -669,6 +669,18 @@ def test_what_is_no_variant_fails(op: str, value: Any, vjp: Any, aspect: str) ->
     assert outcome(report, op, aspect).verdict is FAIL
 
 
+@pytest.mark.parametrize("keeps_nan", [True, False])
+def test_a_variant_too_must_hand_on_nan(keeps_nan: bool) -> None:
+    def of_one_fifth(x: Any) -> Any:
+        y = np.clip(x / x.dtype.type(5) + x.dtype.type(0.5), 0, 1)
+        return y if keeps_nan else np.nan_to_num(y)
+
+    report = quick("hard_sigmoid", of_one_fifth)
+    assert outcome(report, "hard_sigmoid", "value").variant.startswith("slope-one-fifth: ")
+    found = outcome(report, "hard_sigmoid", "law:nan-propagates").verdict
+    assert found is (PASS if keeps_nan else FAIL)
+
+
 @pytest.mark.parametrize("slope", [0.0, 0.5, 1.0])
 def test_a_subgradient_is_accepted_and_named_if_it_is_not_the_reference_s(slope: float) -> None:
     def relu_vjp(dy: Any, x: Any) -> Any:

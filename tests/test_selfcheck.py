@@ -34,6 +34,12 @@ def test_the_reference_passes_every_witness() -> None:
         assert aspects >= {SPECS[op].aspect.value, *of_gradients, "bounds", "contract:pure"}
 
 
+def test_processes_that_share_the_work_find_what_one_finds() -> None:
+    ops = ["relu", "mse", "gru_cell"]
+    alone, shared = (selfcheck.selfcheck(ops=ops, level="smoke", jobs=jobs) for jobs in (1, 2))
+    assert alone.outcomes == shared.outcomes
+
+
 @pytest.fixture
 def wrong(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Operator], None]:
     def plant(name: str, op: Operator) -> None:
