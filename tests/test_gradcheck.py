@@ -152,8 +152,18 @@ def test_the_known_mistakes_in_gradients_fail(mistake: catalogue.Mistake) -> Non
     assert any(report.verdict == "fail" for report in reports)
 
 
+WITHOUT_EFFECT = {("multi_head_attention", "b_k")}
+"""Gradients that are 0: a bias of the keys moves all scores of a query alike."""
+
+
 @pytest.mark.parametrize(
-    ("name", "order"), [(name, order) for name in OPS for order in range(len(SPECS[name].differentiable))]
+    ("name", "order"),
+    [
+        (name, order)
+        for name in OPS
+        for order, wrt in enumerate(SPECS[name].differentiable)
+        if (name, SPECS[name].inputs[wrt].name) not in WITHOUT_EFFECT
+    ],
 )
 def test_no_error_above_the_resolution_passes(name: str, order: int) -> None:
     def planted(relative: float) -> Function:
@@ -165,14 +175,18 @@ def test_no_error_above_the_resolution_passes(name: str, order: int) -> None:
 
         return vjp
 
-    f, right, inputs = _problem(name, OPS[name].vjp)
-    y = f(*inputs)
-    dy = tuple(map(np.ones_like, y)) if isinstance(y, tuple) else np.ones_like(y)
-    if not np.any(right(dy, *inputs)[order]):
-        pytest.skip("each query has one key here: of a gradient of 0 no error is relative")
-    resolution = gradcheck(f, right, inputs).resolution
+    def has_effect(seed: int) -> bool:
+        f, right, inputs = _problem(name, OPS[name].vjp, seed=seed)
+        y = f(*inputs)
+        dy = tuple(map(np.ones_like, y)) if isinstance(y, tuple) else np.ones_like(y)
+        return bool(np.any(right(dy, *inputs)[order]))
+
+    seed = next(seed for seed in range(16) if has_effect(seed))  # of a gradient of 0 no error is relative
+    resolution = gradcheck(*_problem(name, OPS[name].vjp, seed=seed)).resolution
     assert resolution <= 4 * math.sqrt(2.0**-53)
-    verdicts = {10.0**-k: gradcheck(*_problem(name, planted(10.0**-k))).verdict for k in range(2, 13)}
+    verdicts = {
+        10.0**-k: gradcheck(*_problem(name, planted(10.0**-k), seed=seed)).verdict for k in range(2, 13)
+    }
     missed = [error for error, verdict in verdicts.items() if verdict == "pass" and error > resolution]
     assert not missed, (resolution, verdicts)
     # a fail takes the margin of a second ladder as well: at most four bars, and one digit is enough
