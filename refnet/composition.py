@@ -180,9 +180,9 @@ class Reshape:
 
     def _validate(self, x: Array) -> None:
         known = int(np.prod([size for size in self.shape if size >= 0]))
-        each = x[:1].size
+        each = x[:1].size if x.ndim else 0
         open_sizes = sum(size < 0 for size in self.shape)
-        if open_sizes > 1 or (each != known if not open_sizes else known == 0 or each % known):
+        if not x.ndim or open_sizes > 1 or (each != known if not open_sizes else known == 0 or each % known):
             raise ArgumentError(
                 "Reshape",
                 "x",

@@ -143,6 +143,10 @@ untyped_setting: Any = 2
             "Sequential: dy is float64 of shape (5, 4); required: float64",
         ),
         (lambda: Sequential(Reshape(3))(X, ()), "Reshape: x is of shape (5, 4)"),
+        (
+            lambda: Sequential(Reshape(1))(np.asarray(1.0), ()),
+            "Reshape: x is of shape (); required: examples",
+        ),
         (lambda: Sequential(Reshape(-1, -1))(X, ()), "One size may be -1"),
         (lambda: Sequential(untyped_operator), "Sequential: a stage is the operator relu; required: a stage"),
         (lambda: Residual(untyped_operator), "Residual: a stage is the operator relu"),
