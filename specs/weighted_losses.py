@@ -27,7 +27,7 @@ def _log_softmax(z: Any) -> Any:
 
 
 def _label_losses(
-    z: Any, labels: Any, weights: Any, label_smoothing: Any, ignored_label: int
+    z: Any, labels: Any, weights: Any, *, label_smoothing: Any = 0.0, ignored_label: int = -100
 ) -> tuple[Any, Any]:
     """The losses of the examples, and their weights."""
     y, kept = _log_softmax(z), labels != ignored_label
@@ -41,15 +41,9 @@ def _label_losses(
 
 
 def _weighted_softmax_cross_entropy_with_integer_labels(
-    z: Any,
-    labels: Any,
-    weights: Any,
-    *,
-    label_smoothing: Any = 0.0,
-    ignored_label: int = -100,
-    reduction: str = "mean",
+    z: Any, labels: Any, weights: Any, *, reduction: str = "mean", **settings: Any
 ) -> Any:
-    losses, own = _label_losses(z, labels, weights, label_smoothing, ignored_label)
+    losses, own = _label_losses(z, labels, weights, **settings)
     if reduction != "mean":
         return reduced(losses, reduction)
     total = own.sum()
@@ -58,15 +52,9 @@ def _weighted_softmax_cross_entropy_with_integer_labels(
 
 
 def _mean_over_examples(
-    z: Any,
-    labels: Any,
-    weights: Any,
-    *,
-    label_smoothing: Any = 0.0,
-    ignored_label: int = -100,
-    reduction: str = "mean",
+    z: Any, labels: Any, weights: Any, *, reduction: str = "mean", **settings: Any
 ) -> Any:
-    losses, _ = _label_losses(z, labels, weights, label_smoothing, ignored_label)
+    losses, _ = _label_losses(z, labels, weights, **settings)
     return reduced(losses, reduction)
 
 

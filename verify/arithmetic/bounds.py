@@ -37,6 +37,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from refnet import Operator
 from refnet.smooth import normal_cdf, normal_density
 from specs import Spec
+from verify.arithmetic.certified import in_order
 from verify.arithmetic.formats import FLOAT16, FLOAT32, Format
 
 Floats = npt.NDArray[np.float64]
@@ -839,7 +840,7 @@ def bounded_values(
 
 def _in_memory(results: Any, fmt: Format) -> tuple[Bounded, ...]:
     """Each result as it is stored: that of a variant may be larger than the reference's, and rounds more."""
-    return tuple(stored(y, fmt) for y in (results if isinstance(results, tuple) else (results,)))
+    return tuple(stored(y, fmt) for y in in_order(results))
 
 
 def _bounded_vjp(
