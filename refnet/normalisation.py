@@ -213,12 +213,12 @@ def _others(x: Array) -> Axes:
     return (0, *range(2, x.ndim))
 
 
-def _by_channel(v: Array, x: Array) -> Array:
+def by_channel(v: Array, x: Array) -> Array:
     """One number for each channel, broadcastable against x (m, c, ...)."""
     return v.reshape(-1, *[1] * (x.ndim - 2))
 
 
-def _over_channels(x: Array) -> Array:
+def over_channels(x: Array) -> Array:
     """The sum for each channel."""
     total: Array = np.add.reduce(x, axis=_others(x))
     return total
@@ -246,15 +246,15 @@ def _batch_norm(x: Array, gamma: Array, beta: Array, *, eps: float = 1e-5) -> tu
     """
     _validate_entries("batch_norm", x, _others(x))
     normalised = _normalised(x, _others(x), _validated_eps("batch_norm", eps, x.dtype))
-    y: Array = _by_channel(gamma, x) * normalised.numbers + _by_channel(beta, x)
+    y: Array = by_channel(gamma, x) * normalised.numbers + by_channel(beta, x)
     return y, ChannelResiduals(normalised, gamma)
 
 
 def _batch_norm_backward(residuals: ChannelResiduals, dy: Array) -> ChannelGradients:
     """dgamma and dbeta are the sums of dy z and dy; dx is that of z under dz = gamma dy."""
     normalised, gamma = residuals
-    dx = _normalised_backward(normalised, _by_channel(gamma, dy) * dy, _others(dy))
-    return ChannelGradients(dx, _over_channels(dy * normalised.numbers), _over_channels(dy))
+    dx = _normalised_backward(normalised, by_channel(gamma, dy) * dy, _others(dy))
+    return ChannelGradients(dx, over_channels(dy * normalised.numbers), over_channels(dy))
 
 
 batch_norm = Op(
@@ -318,7 +318,7 @@ def _batch_norm_training(
             "One number has no variance: use batch_norm_inference with the running statistics.",
         )
     normalised = _normalised(x, axes, _validated_eps(name, eps, x.dtype))
-    y: Array = _by_channel(gamma, x) * normalised.numbers + _by_channel(beta, x)
+    y: Array = by_channel(gamma, x) * normalised.numbers + by_channel(beta, x)
     centred = _centred(x, axes)
     variance: Array = np.add.reduce(centred * centred, axis=axes) / (count - 1)
     outputs = BatchNormTrainingOutputs(
@@ -338,8 +338,8 @@ def _batch_norm_training_backward(
     channels, centred, weight = residuals
     dx, dgamma, dbeta = _batch_norm_backward(channels, dy.y)
     count = centred.size // max(centred.shape[1], 1)
-    by_mean: Array = _by_channel(weight * dy.running_mean / count, centred)
-    by_variance: Array = _by_channel(weight * dy.running_var / (count - 1), centred) * (2.0 * centred)
+    by_mean: Array = by_channel(weight * dy.running_mean / count, centred)
+    by_variance: Array = by_channel(weight * dy.running_var / (count - 1), centred) * (2.0 * centred)
     return ChannelGradients(dx + by_mean + by_variance, dgamma, dbeta)
 
 
@@ -366,15 +366,15 @@ def _batch_norm_inference(
     x and y (n, c, ...), all others (c). A variance below 0 is the caller's: it gives NaN below -eps.
     """
     inverse: Array = 1.0 / np.sqrt(var + _validated_eps("batch_norm_inference", eps, x.dtype))
-    numbers: Array = (x - _by_channel(mean, x)) * _by_channel(inverse, x)
-    y: Array = _by_channel(gamma, x) * numbers + _by_channel(beta, x)
-    return y, BatchNormInferenceResiduals(numbers, _by_channel(gamma * inverse, x))
+    numbers: Array = (x - by_channel(mean, x)) * by_channel(inverse, x)
+    y: Array = by_channel(gamma, x) * numbers + by_channel(beta, x)
+    return y, BatchNormInferenceResiduals(numbers, by_channel(gamma * inverse, x))
 
 
 def _batch_norm_inference_backward(residuals: BatchNormInferenceResiduals, dy: Array) -> ChannelGradients:
     """dx = dy gamma / sqrt(var + eps): the statistics do not depend on x."""
     numbers, scale = residuals
-    return ChannelGradients(dy * scale, _over_channels(dy * numbers), _over_channels(dy))
+    return ChannelGradients(dy * scale, over_channels(dy * numbers), over_channels(dy))
 
 
 batch_norm_inference = Op(
@@ -400,15 +400,15 @@ def _instance_norm(
     axes = tuple(range(2, x.ndim))
     _validate_entries("instance_norm", x, axes)
     normalised = _normalised(x, axes, _validated_eps("instance_norm", eps, x.dtype))
-    y: Array = _by_channel(gamma, x) * normalised.numbers + _by_channel(beta, x)
+    y: Array = by_channel(gamma, x) * normalised.numbers + by_channel(beta, x)
     return y, ChannelResiduals(normalised, gamma)
 
 
 def _instance_norm_backward(residuals: ChannelResiduals, dy: Array) -> ChannelGradients:
     """As for `batch_norm`, with the means over the positions."""
     normalised, gamma = residuals
-    dx = _normalised_backward(normalised, _by_channel(gamma, dy) * dy, tuple(range(2, dy.ndim)))
-    return ChannelGradients(dx, _over_channels(dy * normalised.numbers), _over_channels(dy))
+    dx = _normalised_backward(normalised, by_channel(gamma, dy) * dy, tuple(range(2, dy.ndim)))
+    return ChannelGradients(dx, over_channels(dy * normalised.numbers), over_channels(dy))
 
 
 instance_norm = Op(
@@ -454,17 +454,17 @@ def _group_norm(
     grouped = _grouped(x, groups)
     _validate_entries("group_norm", grouped, (1, 2))
     normalised = _normalised(grouped, (2,), _validated_eps("group_norm", eps, x.dtype))
-    y: Array = _by_channel(gamma, x) * normalised.numbers.reshape(x.shape) + _by_channel(beta, x)
+    y: Array = by_channel(gamma, x) * normalised.numbers.reshape(x.shape) + by_channel(beta, x)
     return y, GroupNormResiduals(normalised, gamma)
 
 
 def _group_norm_backward(residuals: GroupNormResiduals, dy: Array) -> ChannelGradients:
     """As for `batch_norm`, with the means over the groups."""
     normalised, gamma = residuals
-    dz = (_by_channel(gamma, dy) * dy).reshape(normalised.numbers.shape)
+    dz = (by_channel(gamma, dy) * dy).reshape(normalised.numbers.shape)
     dx = _normalised_backward(normalised, dz, (2,)).reshape(dy.shape)
     z = normalised.numbers.reshape(dy.shape)
-    return ChannelGradients(dx, _over_channels(dy * z), _over_channels(dy))
+    return ChannelGradients(dx, over_channels(dy * z), over_channels(dy))
 
 
 group_norm = Op(

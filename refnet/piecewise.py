@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from refnet.activations import ElementwiseGradients
+from refnet.normalisation import by_channel, over_channels
 from refnet.op import Array, Op, validate_number
 
-__all__ = ["celu", "elu", "hard_sigmoid", "hard_swish", "leaky_relu", "relu6", "selu"]
+__all__ = ["celu", "elu", "hard_sigmoid", "hard_swish", "leaky_relu", "prelu", "relu6", "selu"]
 
 
 class InputResiduals(NamedTuple):
@@ -47,6 +48,42 @@ def _leaky_relu_backward(residuals: LeakyReluResiduals, dy: Array) -> Elementwis
 
 
 leaky_relu = Op("leaky_relu", "(...)->(...)", ("x",), _leaky_relu, _leaky_relu_backward)
+
+# ------------------------------------------------------------------------------------------------- prelu
+
+
+class PreluResiduals(NamedTuple):
+    x: Array
+    slope: Array
+
+
+class PreluGradients(NamedTuple):
+    x: Array
+    slope: Array
+
+
+def _prelu(x: Array, slope: Array) -> tuple[Array, PreluResiduals]:
+    """y = x for x > 0, slope * x elsewhere: a leaky ReLU whose slope is learned, one for each channel.
+
+    x and y (n, c, ...), slope (c).
+
+    He, Zhang, Ren and Sun, Delving deep into rectifiers (2015), arXiv:1502.01852, equation 1.
+    """
+    y: Array = np.where(x > 0, x, by_channel(slope, x) * x)
+    return y, PreluResiduals(x, slope)
+
+
+def _prelu_backward(residuals: PreluResiduals, dy: Array) -> PreluGradients:
+    """dx = dy for x > 0, slope * dy elsewhere, the kink at 0 included.
+
+    dslope = the sum of dy * x over the entries of the channel that are not above 0.
+    """
+    x, slope = residuals
+    dx: Array = np.where(x > 0, dy, np.where(x <= 0, by_channel(slope, x) * dy, x))
+    return PreluGradients(dx, over_channels(np.where(x > 0, 0.0, dy * x)))
+
+
+prelu = Op("prelu", "(n,c,...),(c)->(n,c,...)", ("x", "slope"), _prelu, _prelu_backward)
 
 # ------------------------------------------------------------------------------------------------- relu6
 
@@ -192,4 +229,4 @@ def _selu_backward(residuals: InputResiduals, dy: Array) -> ElementwiseGradients
 
 selu = Op("selu", "(...)->(...)", ("x",), _selu, _selu_backward)
 
-OPS = (leaky_relu, relu6, hard_sigmoid, hard_swish, elu, celu, selu)
+OPS = (leaky_relu, prelu, relu6, hard_sigmoid, hard_swish, elu, celu, selu)

@@ -411,7 +411,7 @@ SPECS = (
         signature="(...,t,m),(m,m),(m,m),(m,m),(m,m),(m),(m),(m),(m),(t,t)->(...,t,m)",
         definition=_multi_head,
         inputs=(
-            *(Input(name, degree=7) for name in MULTI_HEAD_INPUTS),
+            *(Input(name, degree=7, cancels=name == "b_k") for name in MULTI_HEAD_INPUTS),
             Input("mask", Domain.MASK, differentiable=False),
         ),
         equations=(

@@ -146,7 +146,7 @@ def _rms_norm_from_one_vjp(dy: Any, y: Any, x: Any, gamma: Any, *, eps: Any = 1e
 # --------------------------------------------------------------------------------------------- channels
 
 
-def _others(x: Any) -> Any:
+def other_axes(x: Any) -> Any:
     """All axes but that of the channels, the second."""
     return (0, *range(2, x.ndim))
 
@@ -155,17 +155,17 @@ def _positions(x: Any) -> Any:
     return tuple(range(2, x.ndim))
 
 
-def _by_channel(v: Any, x: Any) -> Any:
+def by_channel(v: Any, x: Any) -> Any:
     """One number for each channel, as x is shaped."""
     return v.reshape(-1, *[1] * (x.ndim - 2))
 
 
 def _of_channels(x: Any, gamma: Any, beta: Any, mean: Any, var: Any, eps: Any) -> Any:
-    return _by_channel(gamma, x) * (x - mean) / sqrt(var + eps) + _by_channel(beta, x)
+    return by_channel(gamma, x) * (x - mean) / sqrt(var + eps) + by_channel(beta, x)
 
 
 def _batch_norm(x: Any, gamma: Any, beta: Any, *, eps: Any = 1e-5) -> Any:
-    mean, var = _mean(x, _others(x)), _variance(x, _others(x))
+    mean, var = _mean(x, other_axes(x)), _variance(x, other_axes(x))
     return _of_channels(x, gamma, beta, mean, var, eps)
 
 
@@ -181,7 +181,7 @@ def _grouped(x: Any, groups: int) -> Any:
 def _group_norm(x: Any, gamma: Any, beta: Any, *, groups: int, eps: Any = 1e-5) -> Any:
     z = _grouped(x, groups)
     z = ((z - _mean(z, 2)) / sqrt(_variance(z, 2) + eps)).reshape(x.shape)
-    return _by_channel(gamma, x) * z + _by_channel(beta, x)
+    return by_channel(gamma, x) * z + by_channel(beta, x)
 
 
 def _moved(old: Any, new: Any, momentum: Any) -> Any:
@@ -191,10 +191,10 @@ def _moved(old: Any, new: Any, momentum: Any) -> Any:
 def _trained(
     x: Any, gamma: Any, beta: Any, mean: Any, var: Any, momentum: Any, eps: Any, *, biased: bool
 ) -> Any:
-    deviation = x - _mean(x, _others(x))
+    deviation = x - _mean(x, other_axes(x))
     count = x.size // x.shape[1]
-    variance = (deviation * deviation).sum(axis=_others(x)) / (count if biased else count - 1)
-    average = x.sum(axis=_others(x)) / count
+    variance = (deviation * deviation).sum(axis=other_axes(x)) / (count if biased else count - 1)
+    average = x.sum(axis=other_axes(x)) / count
     y = _batch_norm(x, gamma, beta, eps=eps)
     return y, _moved(mean, average, momentum), _moved(var, variance, momentum)
 
@@ -212,22 +212,22 @@ def _batch_norm_training_biased(
 
 
 def _batch_norm_inference(x: Any, gamma: Any, beta: Any, mean: Any, var: Any, *, eps: Any = 1e-5) -> Any:
-    return _of_channels(x, gamma, beta, _by_channel(mean, x), _by_channel(var, x), eps)
+    return _of_channels(x, gamma, beta, by_channel(mean, x), by_channel(var, x), eps)
 
 
 def _folded_channels(x: Any, gamma: Any, beta: Any, axes: Any, eps: Any) -> Any:
-    return _folded_values(x, _by_channel(gamma, x), _by_channel(beta, x), axes, eps)
+    return _folded_values(x, by_channel(gamma, x), by_channel(beta, x), axes, eps)
 
 
 def _channels_vjp(
     dy: Any, x: Any, gamma: Any, axes: Any, eps: Any, numbers_vjp: Callable[..., Any] = _numbers_vjp
 ) -> Any:
-    dx, z = numbers_vjp(dy * _by_channel(gamma, x), x, axes, eps)
-    return dx, (dy * z).sum(axis=_others(x)), dy.sum(axis=_others(x))
+    dx, z = numbers_vjp(dy * by_channel(gamma, x), x, axes, eps)
+    return dx, (dy * z).sum(axis=other_axes(x)), dy.sum(axis=other_axes(x))
 
 
 def _group_norm_folded(x: Any, gamma: Any, beta: Any, *, groups: int, eps: Any = 1e-5) -> Any:
-    scale, shift = (_grouped(np.broadcast_to(_by_channel(v, x), x.shape), groups) for v in (gamma, beta))
+    scale, shift = (_grouped(np.broadcast_to(by_channel(v, x), x.shape), groups) for v in (gamma, beta))
     return _folded_values(_grouped(x, groups), scale, shift, 2, eps).reshape(x.shape)
 
 
@@ -242,23 +242,23 @@ def _group_norm_vjp(
     eps: Any = 1e-5,
     numbers_vjp: Callable[..., Any] = _numbers_vjp,
 ) -> Any:
-    dz = _grouped(dy * _by_channel(gamma, x), groups)
+    dz = _grouped(dy * by_channel(gamma, x), groups)
     dx, z = numbers_vjp(dz, _grouped(x, groups), 2, eps)
-    return dx.reshape(x.shape), (dy * z.reshape(x.shape)).sum(axis=_others(x)), dy.sum(axis=_others(x))
+    return dx.reshape(x.shape), (dy * z.reshape(x.shape)).sum(axis=other_axes(x)), dy.sum(axis=other_axes(x))
 
 
 def _inference_folded(x: Any, gamma: Any, beta: Any, mean: Any, var: Any, *, eps: Any = 1e-5) -> Any:
-    deviation = _rounded(x) - _rounded(_by_channel(mean, x))
+    deviation = _rounded(x) - _rounded(by_channel(mean, x))
     inverse = 1.0 / np.sqrt(var + eps)
-    return _by_channel(gamma * inverse, x) * deviation + _rounded(_by_channel(beta, x))
+    return by_channel(gamma * inverse, x) * deviation + _rounded(by_channel(beta, x))
 
 
 def _inference_vjp(
     dy: Any, y: Any, x: Any, gamma: Any, beta: Any, mean: Any, var: Any, *, eps: Any = 1e-5
 ) -> Any:
     inverse = 1.0 / np.sqrt(var + eps)
-    z = (_rounded(x) - _rounded(_by_channel(mean, x))) * _by_channel(inverse, x)
-    return dy * _by_channel(gamma * inverse, x), (dy * z).sum(axis=_others(x)), dy.sum(axis=_others(x))
+    z = (_rounded(x) - _rounded(by_channel(mean, x))) * by_channel(inverse, x)
+    return dy * by_channel(gamma * inverse, x), (dy * z).sum(axis=other_axes(x)), dy.sum(axis=other_axes(x))
 
 
 def _training_folded(
@@ -266,9 +266,9 @@ def _training_folded(
 ) -> Any:
     count = x.size // x.shape[1]
     return (
-        _folded_channels(x, gamma, beta, _others(x), eps),
-        _moved(_rounded(mean), _mean(x, _others(x)).reshape(-1), momentum),  # 1 - momentum is rounded
-        _moved(_rounded(var), _variance(x, _others(x)).reshape(-1) * (count / (count - 1)), momentum),
+        _folded_channels(x, gamma, beta, other_axes(x), eps),
+        _moved(_rounded(mean), _mean(x, other_axes(x)).reshape(-1), momentum),  # 1 - momentum is rounded
+        _moved(_rounded(var), _variance(x, other_axes(x)).reshape(-1) * (count / (count - 1)), momentum),
     )
 
 
@@ -284,10 +284,10 @@ def _training_vjp(
     momentum: Any = 0.1,
     eps: Any = 1e-5,
 ) -> Any:
-    dx, dgamma, dbeta = _channels_vjp(dy[0], x, gamma, _others(x), eps)
+    dx, dgamma, dbeta = _channels_vjp(dy[0], x, gamma, other_axes(x), eps)
     count = x.size // x.shape[1]
-    by_mean = _by_channel(dy[1] * momentum * (1.0 / count), x)
-    by_var = _by_channel(dy[2] * momentum * (2.0 / (count - 1)), x) * (x - _mean(x, _others(x)))
+    by_mean = by_channel(dy[1] * momentum * (1.0 / count), x)
+    by_var = by_channel(dy[2] * momentum * (2.0 / (count - 1)), x) * (x - _mean(x, other_axes(x)))
     return dx + by_mean + by_var, dgamma, dbeta
 
 
@@ -449,14 +449,18 @@ SPECS = (
             Form(
                 FOLDED,
                 "PyTorch, TensorFlow, Keras",
-                value=lambda x, gamma, beta, *, eps=1e-5: _folded_channels(x, gamma, beta, _others(x), eps),
-                vjp=lambda dy, y, x, gamma, beta, *, eps=1e-5: _channels_vjp(dy, x, gamma, _others(x), eps),
+                value=lambda x, gamma, beta, *, eps=1e-5: _folded_channels(
+                    x, gamma, beta, other_axes(x), eps
+                ),
+                vjp=lambda dy, y, x, gamma, beta, *, eps=1e-5: _channels_vjp(
+                    dy, x, gamma, other_axes(x), eps
+                ),
             ),
             Form(
                 CUBED,
                 "JAX",
                 vjp=lambda dy, y, x, gamma, beta, *, eps=1e-5: _channels_vjp(
-                    dy, x, gamma, _others(x), eps, _numbers_vjp_cubed
+                    dy, x, gamma, other_axes(x), eps, _numbers_vjp_cubed
                 ),
             ),
         ),

@@ -13,9 +13,11 @@ import numpy as np
 
 from specs.activations import X
 from specs.maths import exp, is_positive, where
-from specs.spec import Case, Form, Kink, Refusal, Setting, Spec, Variant
+from specs.normalisation import by_channel, other_axes
+from specs.spec import Case, Form, Input, Kink, Refusal, Setting, Spec, Variant
 
 MAAS = "Maas, Hannun & Ng, Rectifier nonlinearities improve neural network acoustic models, ICML (2013)"
+HE = "He, Zhang, Ren & Sun, Delving deep into rectifiers, ICCV (2015), arXiv:1502.01852, equations 1 and 9"
 KRIZHEVSKY = "Krizhevsky, Convolutional deep belief networks on CIFAR-10 (2010)"
 HOWARD = "Howard et al., Searching for MobileNetV3, ICCV (2019), arXiv:1905.02244, section 5.2"
 CLEVERT = "Clevert, Unterthiner & Hochreiter, Fast and accurate deep network learning by exponential linear \
@@ -38,6 +40,21 @@ def _at(place: float) -> Callable[[Any], Any]:
 
 def _leaky_relu(x: Any, *, slope: Any) -> Any:
     return where(is_positive(x), x, slope * x)
+
+
+def _prelu(x: Any, slope: Any) -> Any:
+    return where(is_positive(x), x, by_channel(slope, x) * x)
+
+
+def _prelu_of_two_relus(x: Any, slope: Any) -> Any:
+    return np.maximum(x, 0.0) - by_channel(slope, x) * np.maximum(-x, 0.0)
+
+
+def _prelu_masked(dy: Any, y: Any, x: Any, slope: Any) -> Any:
+    """One sum over all entries, the masked ones as zeros, of the product that is shared by both gradients."""
+    mask = x > 0
+    dx = dy * (mask * 1.0 + ~mask * by_channel(slope, x))
+    return dx, (dy * (x * ~mask)).sum(axis=other_axes(x))
 
 
 def _relu6(x: Any) -> Any:
@@ -128,6 +145,54 @@ SPECS = (
         ),
         refusals=(Refusal("a slope that is no number", ([1.0],), "slope is nan", {"slope": nan}),),
         references=(MAAS,),
+    ),
+    Spec(
+        name="prelu",
+        summary="A leaky ReLU whose slope is learned, one for each channel.",
+        signature="(n,c,...),(c)->(n,c,...)",
+        definition=_prelu,
+        inputs=(Input("x", degree=2), Input("slope", degree=2)),
+        shapes=({"n": 2, "c": 3}, {"n": 1, "c": 37}, {"n": 35, "c": 2}, {"n": 2, "c": 5}, {"n": 3, "c": 1}),
+        kinks=(
+            Kink(
+                where="x = 0",
+                distance=lambda x, slope: np.abs(x),
+                convention="slope",
+                allowed=("slope", 0.0, 1.0),
+                used_by="PyTorch takes slope; Keras, max(0, x) - slope max(0, -x), takes 0",
+            ),
+        ),
+        laws=("nan-reaches-gradients",),
+        equations=(
+            "y = x for x > 0, slope x elsewhere, with the slope of the channel",
+            "dx = dy for x > 0, slope dy elsewhere",
+            "dslope = sum(dy min(x, 0)) over all but the channels",
+        ),
+        cases=(
+            Case(
+                "a slope for each channel",
+                ([[-2.0, -2.0], [3.0, 0.0]], [0.5, -1.0]),
+                [[-1.0, 2.0], [3.0, 0.0]],
+            ),
+            Case("a slope above 1", ([[-2.0], [3.0]], [1.5]), [[-3.0], [3.0]]),
+            Case(
+                "positions share the slope of their channel",
+                ([[[-1.0, -2.0], [-4.0, 4.0]]], [0.5, 0.25]),
+                [[[-0.5, -1.0], [-1.0, 4.0]]],
+            ),
+            Case("the infinities", ([[-inf], [inf]], [0.25]), [[-inf], [inf]]),
+            Case("NaN stays where it is", ([[nan, 1.0], [-1.0, 2.0]], [0.5, 0.5]), [[nan, 1.0], [-0.5, 2.0]]),
+            Case("a NaN slope reaches what is below 0", ([[-1.0], [2.0]], [nan]), [[nan], [2.0]]),
+        ),
+        refusals=(
+            Refusal("slopes of other channels", ([[1.0]], [0.25, 0.25]), "c = 1"),
+            Refusal("an array without channels", ([1.0], [0.25]), "shape (n, c, ...)"),
+        ),
+        forms=(
+            Form("a difference of two ReLUs", "Keras", value=_prelu_of_two_relus),
+            Form("products with a mask", "JAX and hand-written kernels", vjp=_prelu_masked),
+        ),
+        references=(HE,),
     ),
     Spec(
         name="relu6",

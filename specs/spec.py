@@ -18,7 +18,7 @@ Exact = npt.NDArray[np.object_]
 Floats = npt.NDArray[np.floating]
 SettingValue = str | int | float | bool | None | tuple[int, ...]
 Slope = float | str
-"""A derivative: a number, or the name of the setting that it is."""
+"""A derivative: a number, or the name of the setting or of the input that it is."""
 
 BATCH = "..."
 """Stands for any number of axes in a signature: where it is first, for batch axes."""
@@ -65,8 +65,10 @@ class Input:
     `degree` is the highest power in which it enters a result, or an intermediate one: values beyond the root
     of the format's largest number of that degree overflow in every honest computation. `inner_degree` is that
     of intermediate results alone, which have the range of float32 where the format is narrower. An index
-    counts along the axis `along`. Of an input that is `centred`, a mean is subtracted. `near` are distances
-    from the input after it at which the operator changes its ways: numbers drawn apart hardly meet them.
+    counts along the axis `along`, or is what the setting `outside` says, unless that is None. Of an input
+    that is `centred`, a mean is subtracted; one that `cancels` is added to what differences are taken of, and
+    takes their digits where it is larger. `near` are distances from the input after it at which the operator
+    changes its ways: numbers drawn apart hardly meet them.
     """
 
     name: str
@@ -75,14 +77,17 @@ class Input:
     degree: int = 1
     inner_degree: int = 1
     along: str = "c"
+    outside: str = ""
     near: tuple[float, ...] = ()
     centred: bool = False
+    cancels: bool = False
 
     @property
     def kind(self) -> str:
         """Where it lives, in words."""
         if self.domain is Domain.INDEX:
-            return f"an integer in [0, {self.along})"
+            counted = f"an integer in [0, {self.along})"
+            return f"{counted}, or {self.outside}" if self.outside else counted
         return str(self.domain.value)
 
 
@@ -125,16 +130,18 @@ class Kink:
     inner: Callable[..., Any] = _one
     times: str = ""
 
-    def convention_under(self, settings: Mapping[str, SettingValue]) -> float:
-        """The reference's derivative, in numbers."""
+    def convention_under(self, settings: Mapping[str, SettingValue]) -> Slope:
+        """The reference's derivative, in numbers unless it is an input."""
         return _number(self.convention, settings)
 
-    def allowed_under(self, settings: Mapping[str, SettingValue]) -> tuple[float, ...]:
-        """The derivatives that are accepted, in numbers."""
+    def allowed_under(self, settings: Mapping[str, SettingValue]) -> tuple[Slope, ...]:
+        """The derivatives that are accepted, in numbers unless they are inputs."""
         return tuple(_number(slope, settings) for slope in self.allowed)
 
 
-def _number(slope: Slope, settings: Mapping[str, SettingValue]) -> float:
+def _number(slope: Slope, settings: Mapping[str, SettingValue]) -> Slope:
+    if isinstance(slope, str) and slope not in settings:
+        return slope
     value = settings[slope] if isinstance(slope, str) else slope
     if value is None or isinstance(value, tuple):
         raise TypeError(f"the setting {slope} is no number, and so no derivative")

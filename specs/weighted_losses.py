@@ -5,6 +5,7 @@ What the mean is taken over is part of each definition, because libraries differ
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf, nan
 from typing import Any
 
@@ -17,6 +18,7 @@ from specs.spec import Case, Domain, Form, Input, Refusal, Setting, Spec, Varian
 
 WEIGHTS = Input("weights", Domain.WEIGHT, differentiable=False)
 SMOOTHING = Setting("label_smoothing", (0.0, 0.1))
+IGNORABLE = replace(LABELS, outside="ignored_label")
 IGNORED = Setting("ignored_label", (-100, 1), along="c")
 SZEGEDY = "Szegedy et al., Rethinking the inception architecture, CVPR 2016, section 7"
 NONE = {"reduction": "none"}
@@ -153,7 +155,7 @@ SPECS = (
             "mean = sum(l) / sum(w[label]) over the labels that are not ignored",
         ),
         definition=_weighted_softmax_cross_entropy_with_integer_labels,
-        inputs=(LOGITS, LABELS, WEIGHTS),
+        inputs=(LOGITS, IGNORABLE, WEIGHTS),
         settings=(SMOOTHING, IGNORED, *REDUCTION),
         mean_over="the weights of the labels that are not ignored",
         laws=(

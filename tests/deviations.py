@@ -502,6 +502,7 @@ LACKING: Mapping[tuple[str, str], str] = {
     ("torch", "rotary_embedding"): "it has none",
     ("torch", "log_cosh"): "it has none",
     ("torch", "categorical_cross_entropy"): "it has no loss of probabilities against a distribution",
+    ("jax", "prelu"): NO_LAYERS,
     ("jax", "dropout"): NO_LAYERS,
     ("jax", "rms_norm"): NO_LAYERS,
     ("jax", "batch_norm_training"): NO_LAYERS,

@@ -18,7 +18,7 @@ from refnet import OPS
 from specs import SPECS, Spec
 from verify.arithmetic.bounds import value_bounds
 from verify.arithmetic.certified import certify_each
-from verify.arithmetic.formats import FORMATS
+from verify.arithmetic.formats import FORMATS, Format
 from verify.conformance.findings import SEVERITY
 from verify.conformance.judge import Judgement, judge
 
@@ -107,6 +107,14 @@ def _gemm(inputs: Arrays, attributes: Attributes) -> Call:
     if b.ndim == 2 and len(b) > 1:
         raise NotOurs("a bias of its own for each row")
     return Call([x, w, np.broadcast_to(b.reshape(-1), w.shape[1:])], {})
+
+
+def _prelu(inputs: Arrays, attributes: Attributes) -> Call:
+    """A slope for each entry of the rows, or for each entry of all: then one example whose entries are the
+    channels."""
+    x, slope = inputs
+    _plain(attributes)
+    return Call([x.reshape(1, -1), np.broadcast_to(slope, x.shape).reshape(-1)], {})
 
 
 def _product(inputs: Arrays, attributes: Attributes) -> Call:
@@ -325,6 +333,16 @@ def _gather(inputs: Arrays, attributes: Attributes) -> Call:
     return Call([table, ids], {}, read=lambda y: np.moveaxis(y, places, range(ids.ndim)))
 
 
+def _one_hot(inputs: Arrays, attributes: Attributes) -> Call:
+    """Ids that count from the end are counted from 0, and the classes moved to the last axis."""
+    ids, depth, values = inputs
+    classes, axis = int(depth.item()), attributes.get("axis", -1)
+    counted = np.where(ids < 0, ids + classes, ids).astype(np.int64)
+    if not ((counted >= 0) & (counted < classes)).all():
+        raise NotOurs("an id that is no class")
+    return Call([counted, values], {"classes": classes}, read=lambda y: np.moveaxis(y, axis, -1))
+
+
 def _step_of(inputs: Arrays, attributes: Attributes, states: int) -> Call:
     """The one step of a sequence of one, from states of 0: x, the states, and the weights as (inputs,
     outputs). The biases of inputs and states, if there are any, are what is left."""
@@ -359,6 +377,7 @@ def _gru(inputs: Arrays, attributes: Attributes) -> Call:
 
 ROWS: Mapping[str, Row] = {
     "test_identity": Row("identity", PLAIN),
+    "test_prelu_*": Row("prelu", _prelu),
     "test_relu": Row("relu", PLAIN),
     "test_sigmoid*": Row("sigmoid", PLAIN),
     "test_tanh*": Row("tanh", PLAIN),
@@ -399,15 +418,16 @@ ROWS: Mapping[str, Row] = {
     "test_globalmaxpool*": Row("global_max_pool2d", PLAIN),
     "test_globalaveragepool*": Row("global_avg_pool2d", PLAIN),
     "test_gather_[0-9n]*": Row("embedding", _gather),
+    "test_onehot_*": Row("one_hot", _one_hot),
     "test_simple_rnn_*": Row("rnn_cell", _cell(1)),
     "test_lstm_*": Row("lstm_cell", _cell(2), "gates-input-output-forget-candidate"),
     "test_gru_*": Row("gru_cell", _gru, "gates-update-reset-candidate-and-reset-before"),
 }
 """By the pattern of the names of the vectors.
 
-Not here: Selu with factors of its own; PRelu, whose slope is an array; MatMul of stacks; Adam and Adagrad,
+Not here: Selu with factors of its own; MatMul of stacks; Adam and Adagrad,
 whose vectors have a regularised gradient that is rounded before the step, and Adam a step 0, which corrects
-nothing; Dropout, which draws its mask; OneHot; and the vectors `_expanded`, the same numbers for the body of
+nothing; Dropout, which draws its mask; and the vectors `_expanded`, the same numbers for the body of
 a function. Of NegativeLogLikelihoodLoss weights and ignored labels are not here: refnet has them for logits.
 A row is of one operator, so that "test_sce_*" is there in two patterns.
 """
@@ -478,7 +498,7 @@ def judged(row: Row, vector: Vector) -> Judgement:
         NotOurs: the vector is of something else than the operator.
     """
     inputs, settings, outputs, read = row.call(vector.inputs, vector.attributes)
-    spec, fmt = _in_convention(row), FORMATS[inputs[0].dtype.name]
+    spec, fmt = _in_convention(row), _format_of(inputs)
     settings = {**spec.defaults, **settings}
     truths = certify_each(spec.definition, inputs, fmt, settings)
     bounds = value_bounds(OPS[row.op], spec, inputs, settings, fmt)
@@ -488,6 +508,11 @@ def judged(row: Row, vector: Vector) -> Judgement:
         for y, truth, bound in zip(got, truths, bounds, strict=False)  # not all outputs have a vector
     ]
     return max(each, key=lambda found: (SEVERITY.index(found.verdict), found.ratio))
+
+
+def _format_of(inputs: Arrays) -> Format:
+    """The format of the floating inputs."""
+    return next(FORMATS[x.dtype.name] for x in inputs if x.dtype.name in FORMATS)
 
 
 def _in_convention(row: Row) -> Spec:

@@ -154,7 +154,8 @@ def test_what_is_drawn_lies_in_the_domain_and_no_two_sizes_are_alike(name: str, 
             assert x.dtype == dtype_of(item.domain, fmt)
             wide = x.astype(np.float64)
             if item.domain is Domain.INDEX:
-                assert ((wide >= 0) & (wide < sizes[item.along])).all()
+                outside = wide == recipe.settings.get(item.outside)
+                assert (outside | (wide >= 0) & (wide < sizes[item.along])).all()
             elif item.domain is Domain.COUNT:
                 assert (wide >= 1).all()
             elif item.domain is Domain.WEIGHT:

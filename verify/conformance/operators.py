@@ -401,7 +401,8 @@ def _allow_subgradients(
                     np.where(taken, granted.statistical, bound.statistical),
                 )
                 where = kink.where.replace(" ", "")
-                variant = f"derivative-{slope:g}-at-{where}: a subgradient other than the reference's"
+                taken_there = slope if isinstance(slope, str) else f"{slope:g}"
+                variant = f"derivative-{taken_there}-at-{where}: a subgradient other than the reference's"
     return [Expected(truth, bound, variant), *others]
 
 

@@ -249,6 +249,11 @@ CENTRED_INSTEAD = "saturating"
 saturates there."""
 
 
+ALL_ORDERS = "mixed"
+"""The regime in which what cancels is as small as can be: beside numbers of other orders it would leave no
+digit of them, and no computation be better than another."""
+
+
 def _without_sign(draw: Draw) -> Draw:
     return lambda rng, shape, fmt, item: np.abs(draw(rng, shape, fmt, item))
 
@@ -326,7 +331,7 @@ def make_example(
     sizes = all_sizes(spec, shape.sizes, settings)
     for item, dims in zip(spec.inputs, shape.inputs_of(spec, settings), strict=True):
         if not item.domain.is_floating:
-            inputs.append(_of_its_own_kind(rng, item, dims, sizes))
+            inputs.append(_of_its_own_kind(rng, item, dims, sizes, settings))
             continue
         key = (item.domain, item.differentiable)
         draw = _DRAWS[key].get(regime) or _OTHERWISE[key]
@@ -334,6 +339,8 @@ def make_example(
             draw = partial(_around, spec.seams)
         if item.centred and regime == CENTRED_INSTEAD:
             draw = _offset
+        if item.cancels and regime == ALL_ORDERS:
+            draw = _subnormal
         drawn = np.asarray(draw(rng, dims, fmt, item))
         if item.domain in UNBOUNDED:
             drawn = np.clip(drawn, -reach(fmt, item), reach(fmt, item))
@@ -345,14 +352,20 @@ def make_example(
 
 
 def _of_its_own_kind(
-    rng: np.random.Generator, item: Input, dims: tuple[int, ...], sizes: Mapping[str, int]
+    rng: np.random.Generator,
+    item: Input,
+    dims: tuple[int, ...],
+    sizes: Mapping[str, int],
+    settings: Mapping[str, Any],
 ) -> Values:
     """Integers and masks, which no number format concerns."""
     if item.domain is Domain.MASK:
         return np.asarray(rng.random(dims) < 0.7)
     if item.domain is Domain.COUNT:
         return np.asarray(rng.choice((1, 2, 3, 10, 1000), dims))
-    return np.asarray(rng.integers(sizes[item.along], size=dims))
+    counted = np.asarray(rng.integers(sizes[item.along], size=dims))
+    outside = settings.get(item.outside)
+    return counted if outside is None else np.where(rng.random(dims) < 0.25, outside, counted)
 
 
 def cotangent(

@@ -10,9 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from specs import Kink, Spec
+from specs.spec import Slope
 from verify.arithmetic.bounds import (
     Bounded,
     ErrorBound,
+    RoundingModel,
     carried,
     cover,
     granted_model,
@@ -41,7 +43,7 @@ def on_kink(kink: Kink, inputs: Sequence[Values]) -> npt.NDArray[np.bool_]:
 def subgradient(
     spec: Spec,
     kink: Kink,
-    slope: float,
+    slope: Slope,
     dy: Values,
     inputs: Sequence[Values],
     settings: Mapping[str, Any],
@@ -52,25 +54,45 @@ def subgradient(
     That is slope * inner * share; in a mean the share of an example is dy / n, or dy times a rounded 1 / n.
     """
     examples = _examples(spec, inputs, settings)
-    numerator, denominator = slope.as_integer_ratio()
 
     def definition(cotangent: Any, *x: Any, **given: Any) -> Any:
+        numerator, denominator = _exactly(spec, slope, x)
         return 0 * x[0] + cotangent * kink.inner(*x, **given) * numerator / (denominator * examples)
 
     def bound(statistical: bool) -> Any:
         model = granted_model(fmt, statistical=statistical)
         given = carried(dy, model)
         forms = (given / examples, given * (lift(1.0, model) / examples))
-        inner = kink.inner(*in_model(inputs, model), **settings)
-        # 1 / 6 is no number of any format
-        mantissa, _ = math.frexp(abs(slope))
-        rounding = 0.0 if mantissa in (0.0, 0.5) else model.unit_roundoff * abs(slope)
-        divided, multiplied = (share * (Bounded(slope, rounding, model) * inner) for share in forms)
+        read = in_model(inputs, model)
+        times = _as_computed(spec, slope, read, model) * kink.inner(*read, **settings)
+        divided, multiplied = (share * times for share in forms)
         return np.broadcast_to(stored(cover(divided, multiplied), fmt).error, inputs[0].shape)
 
     with np.errstate(all="ignore"):
         granted = ErrorBound(*map(bound, (False, True)))
     return certify(definition, (dy, *inputs), fmt, settings), granted
+
+
+def _exactly(spec: Spec, slope: Slope, inputs: Sequence[Any]) -> tuple[Any, int]:
+    """A slope as a fraction."""
+    return (_along_the_first(spec, slope, inputs), 1) if isinstance(slope, str) else slope.as_integer_ratio()
+
+
+def _as_computed(spec: Spec, slope: Slope, inputs: Sequence[Any], model: RoundingModel) -> Any:
+    """A slope with its rounding: 1 / 6 is no number of any format."""
+    if isinstance(slope, str):
+        return _along_the_first(spec, slope, inputs)
+    mantissa, _ = math.frexp(abs(slope))
+    return Bounded(slope, 0.0 if mantissa in (0.0, 0.5) else model.unit_roundoff * abs(slope), model)
+
+
+def _along_the_first(spec: Spec, name: str, inputs: Sequence[Any]) -> Any:
+    """An input, broadcastable against the first one by the axes that they share."""
+    place = [item.name for item in spec.inputs].index(name)
+    batch, sizes = spec.sizes_of([x.shape for x in inputs])
+    shared = {axis: size if axis in spec.core_axes[place] else 1 for axis, size in sizes.items()}
+    (shape, *_) = spec.laid_out(0, (1,) * len(batch), shared)
+    return inputs[place].reshape(shape)
 
 
 def _examples(spec: Spec, inputs: Sequence[Values], settings: Mapping[str, Any]) -> int:

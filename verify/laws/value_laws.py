@@ -123,6 +123,12 @@ def _along(axes: Sequence[str], example: Example) -> int:
     return place - len(axes) if BATCH in axes[:place] else place
 
 
+def _counted_anew(indices: Values, places: Values) -> Values:
+    """The new places of the entries; what counts none of them stays."""
+    counting = (indices >= 0) & (indices < len(places))
+    return np.asarray(np.where(counting, places[np.where(counting, indices, 0)], indices))
+
+
 def _permutation_equivariant(subject: Subject, example: Example, fmt: Format) -> None:
     """Classes in another order: the same values in that order, gradients included."""
     spec = subject.spec
@@ -140,14 +146,14 @@ def _permutation_equivariant(subject: Subject, example: Example, fmt: Format) ->
         return np.asarray(np.take(x, order, _along(axes, example))) if ROW_AXIS in axes else x
 
     inputs = [
-        np.asarray(places[x])
+        _counted_anew(x, places)
         if item.domain is Domain.INDEX and item.along == ROW_AXIS
         else reordered(x, axes)
         for item, axes, x in zip(spec.inputs, groups, example.inputs, strict=True)
     ]
     cotangents = tuple(reordered(d, axes) for d, axes in zip(example.cotangents, out, strict=True))
     indices = {s.name: example.settings[s.name] for s in spec.settings if s.along == ROW_AXIS}
-    moved = {name: int(places[index]) for name, index in indices.items() if 0 <= index < count}
+    moved = {name: int(_counted_anew(np.asarray(index), places)) for name, index in indices.items()}
     other = replace(
         example.with_settings(**moved).with_inputs(*inputs),
         dy=cotangents if isinstance(example.dy, tuple) else cotangents[0],

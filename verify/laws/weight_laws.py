@@ -5,13 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from verify.arithmetic.formats import Format
-from verify.laws.examples import Example
+from verify.laws.examples import Example, Values
 from verify.laws.law import Comparison, Law, NotApplicable, Subject, require, require_each
+
+
+def _all_counting(example: Example) -> tuple[Values, ...]:
+    """The inputs, with class 0 in the place of labels that are none."""
+    z, labels, weights = example.inputs
+    return z, np.where(labels < 0, 0, labels), weights
 
 
 def _plain_without_weights(subject: Subject, example: Example, fmt: Format) -> None:
     """With weights of 1, nothing smoothed and nothing ignored it is the loss without any of these."""
-    z, labels, weights = example.inputs
+    z, labels, weights = _all_counting(example)
     plain = example.with_inputs(z, labels, np.ones_like(weights))
     plain = plain.with_settings(label_smoothing=0.0, ignored_label=-100)
     other = Subject.of_reference("softmax_cross_entropy_with_integer_labels")
@@ -22,10 +28,9 @@ def _plain_without_weights(subject: Subject, example: Example, fmt: Format) -> N
 
 def _ignored_do_not_matter(subject: Subject, example: Example, fmt: Format) -> None:
     """Leaving the examples with the ignored label out changes neither the sum nor the mean."""
-    z, labels, weights = example.inputs
+    z, labels, weights = _all_counting(example)
     if labels.size < 2 or z.shape[-1] < 2:
         raise NotApplicable("one example, or one class: nothing is left beside what is ignored")
-    labels = labels.copy()
     labels.flat[0], labels.flat[1] = 0, 1
     kept = labels != 1
     parts = []

@@ -45,6 +45,44 @@ def _leaky_is_closed(dy: Any, x: Any, *, slope: float = 0.01) -> Any:
     return (dy * (x > 0),)
 
 
+# ------------------------------------------------------------------------------------------------- prelu
+
+
+def _of_channel(slope: Any, x: Any) -> Any:
+    return slope.reshape(-1, *[1] * (x.ndim - 2))
+
+
+def _prelu_by_maximum(x: Any, slope: Any) -> Any:
+    return np.maximum(x, _of_channel(slope, x) * x)
+
+
+def _prelu_first_slope(x: Any, slope: Any) -> Any:
+    return np.where(x > 0, x, slope[:1].sum() * x)
+
+
+def _prelu_slope_above(dy: Any, x: Any, slope: Any) -> Any:
+    wide = refnet.prelu.vjp(dy, x, slope)
+    return wide.x, (dy * x).sum(axis=(0, *range(2, x.ndim)))
+
+
+def _prelu_slope_without_x(dy: Any, x: Any, slope: Any) -> Any:
+    below = np.where(x > 0, x.dtype.type(0), dy)
+    return refnet.prelu.vjp(dy, x, slope).x, below.sum(axis=(0, *range(2, x.ndim)))
+
+
+def _prelu_slope_of_first_example(dy: Any, x: Any, slope: Any) -> Any:
+    return refnet.prelu.vjp(dy, x, slope).x, refnet.prelu.vjp(dy[:1], x[:1], slope).slope
+
+
+def _prelu_slope_is_mean(dy: Any, x: Any, slope: Any) -> Any:
+    dx, dslope = refnet.prelu.vjp(dy, x, slope)
+    return dx, dslope / x.dtype.type(max(len(x), 1))
+
+
+def _prelu_dx_without_slope(dy: Any, x: Any, slope: Any) -> Any:
+    return dy * (x > 0), refnet.prelu.vjp(dy, x, slope).slope
+
+
 # ------------------------------------------------------------------------------------------------- relu6
 
 
@@ -204,6 +242,55 @@ MISTAKES = (
         "the gradient is that of ReLU: nothing comes through below 0",
         GRADIENT,
         vjp=_leaky_is_closed,
+    ),
+    Mistake(
+        "prelu-by-maximum",
+        "prelu",
+        "max(x, slope x) is another function for a slope above 1",
+        ("value", "special-values"),
+        value=_prelu_by_maximum,
+    ),
+    Mistake(
+        "prelu-one-slope-for-all",
+        "prelu",
+        "every channel has the slope of the first",
+        ("value", "special-values"),
+        value=_prelu_first_slope,
+    ),
+    Mistake(
+        "prelu-gradient-of-slope-above-0",
+        "prelu",
+        "the gradient of the slope counts entries above 0 as well",
+        GRADIENT,
+        vjp=_prelu_slope_above,
+    ),
+    Mistake(
+        "prelu-gradient-of-slope-without-x",
+        "prelu",
+        "the gradient of the slope is the sum of dy, not of dy x",
+        GRADIENT,
+        vjp=_prelu_slope_without_x,
+    ),
+    Mistake(
+        "prelu-gradient-of-slope-of-one-example",
+        "prelu",
+        "the gradient of the slope is not summed over the batch",
+        GRADIENT,
+        vjp=_prelu_slope_of_first_example,
+    ),
+    Mistake(
+        "prelu-gradient-of-slope-is-mean",
+        "prelu",
+        "the gradient of the slope is divided by the size of the batch",
+        GRADIENT,
+        vjp=_prelu_slope_is_mean,
+    ),
+    Mistake(
+        "prelu-closed-gradient",
+        "prelu",
+        "the gradient is that of ReLU: nothing comes through below 0",
+        GRADIENT,
+        vjp=_prelu_dx_without_slope,
     ),
     Mistake(
         "relu6-not-clipped",

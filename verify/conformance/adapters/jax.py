@@ -323,6 +323,9 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "global_max_pool2d": lambda x: numpy.max(x, axis=(2, 3)),
         "global_avg_pool2d": lambda x: numpy.mean(x, axis=(2, 3)),
         "embedding": lambda table, ids: numpy.take(table, ids, axis=0),
+        "one_hot": lambda ids, values, classes: numpy.where(
+            nn.one_hot(ids, classes, dtype=bool), values[1], values[0]
+        ),
         "scaled_dot_product_attention": _attention,
         "mse": _mse,
         "mae": _mae,

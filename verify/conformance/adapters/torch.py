@@ -36,6 +36,8 @@ NOTES = (
     "hinge is functional.margin_ranking_loss against scores of 0, with a margin of 1.",
     "The mean of kl_divergence is functional.kl_div's batchmean, of all rows in one batch; its losses are "
     "sums along the rows.",
+    "embedding has no padding that is not a row of the table. one_hot is functional.one_hot, with the "
+    "values by torch.where.",
     "scaled_dot_product_attention is given is_causal where nothing is masked, and a mask otherwise: it takes "
     "one of the two.",
     "The steps are those of torch.optim, on a copy of the parameter, with the state of the case; that with "
@@ -294,11 +296,18 @@ def _clip_by_global_norm(a: Any, b: Any, max_norm: float) -> Any:
     return tuple(param.grad for param in params)
 
 
+def _embedding(table: Any, ids: Any, padding_id: int | None = None) -> Any:
+    if padding_id is not None and padding_id < 0:
+        raise TypeError(f"of the keyword argument padding_idx={padding_id} PyTorch makes a row of the table")
+    return functional.embedding(ids, table, padding_id)
+
+
 FUNCTIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
         "identity": torch.nn.Identity(),
         "relu": functional.relu,
         "leaky_relu": lambda x, slope=0.01: functional.leaky_relu(x, slope),
+        "prelu": functional.prelu,
         "relu6": functional.relu6,
         "hard_sigmoid": functional.hardsigmoid,
         "hard_swish": functional.hardswish,
@@ -338,7 +347,10 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "avg_pool2d": lambda x, size, **settings: functional.avg_pool2d(x, size, **settings),
         "global_max_pool2d": lambda x: functional.adaptive_max_pool2d(x, 1)[..., 0, 0],
         "global_avg_pool2d": lambda x: functional.adaptive_avg_pool2d(x, 1)[..., 0, 0],
-        "embedding": lambda table, ids: functional.embedding(ids, table),
+        "embedding": _embedding,
+        "one_hot": lambda ids, values, classes: torch.where(
+            functional.one_hot(ids, classes).bool(), values[1], values[0]
+        ),
         "rnn_cell": _rnn_cell,
         "lstm_cell": _lstm_cell,
         "gru_cell": _gru_cell,
