@@ -9,7 +9,7 @@ import numpy as np
 from refnet.activations import RowTerms, balance, row_terms
 from refnet.arguments import validate_count
 from refnet.losses import LogitGradients, Reduction, reduce_losses, share_of, validate_reduction
-from refnet.op import ArgumentError, Array, Labels, Op, as_number, validate_classes
+from refnet.op import ArgumentError, Array, Labels, Mask, Op, as_number, validate_classes
 
 __all__ = [
     "weighted_binary_cross_entropy_with_logits",
@@ -60,6 +60,8 @@ class WeightedRowResiduals(NamedTuple):
     terms: RowTerms
     target: Array
     """Weights times targets, (..., c): they need not sum to 1."""
+    kept: Mask
+    """Where the label is not the ignored one."""
     total: Array | None
     """What the mean is taken over; None where the losses are not averaged."""
 
@@ -126,7 +128,8 @@ def _weighted_softmax_cross_entropy_with_integer_labels(
     reduction: Reduction = "mean",
 ) -> tuple[Array, WeightedRowResiduals]:
     """l = -(1 - e) w[label] log p[label] - e / c sum(w log p), with p = softmax(z) and e = label_smoothing,
-    for logits z (..., c), labels (...) in [0, c) and weights (c); 0 where the label is the ignored one.
+    for logits z (..., c), labels (...) in [0, c) and weights (c); 0 where the label is the ignored one,
+    whatever the logits are there: NaN times 0 would not be 0.
 
     The mean is the sum over the sum of w[label], of labels that are not ignored, as in PyTorch; 0 if there is
     no such weight at all.
@@ -145,11 +148,11 @@ def _weighted_softmax_cross_entropy_with_integer_labels(
     if smoothing:
         target = target + np.where(kept[..., None], smoothing / z.shape[-1] * weights, 0.0)
     terms = row_terms(z)
-    losses = _cost(z, terms, target)
+    losses: Array = np.where(kept, _cost(z, terms, target), 0.0)
     if reduction != "mean":
-        return reduce_losses(name, losses, reduction), WeightedRowResiduals(terms, target, None)
+        return reduce_losses(name, losses, reduction), WeightedRowResiduals(terms, target, kept, None)
     total: Array = np.add.reduce(np.where(kept, weights[chosen], 0.0), axis=None)
-    return _over(reduce_losses(name, losses, "sum"), total), WeightedRowResiduals(terms, target, total)
+    return _over(reduce_losses(name, losses, "sum"), total), WeightedRowResiduals(terms, target, kept, total)
 
 
 def _over(x: Array, total: Array) -> Array:
@@ -162,10 +165,11 @@ def _over(x: Array, total: Array) -> Array:
 def _weighted_softmax_cross_entropy_with_integer_labels_backward(
     residuals: WeightedRowResiduals, dy: Array
 ) -> LogitGradients:
-    """dz = softmax(z) sum(t) - t, where t is the row of weights that multiply -log p."""
-    terms, target, total = residuals
+    """dz = softmax(z) sum(t) - t, where t is the row of weights that multiply -log p; 0 if it is ignored."""
+    terms, target, kept, total = residuals
     share = dy if total is None else _over(dy, total)
-    return LogitGradients(share[..., None] * _slope(terms, target))
+    dz: Array = np.where(kept[..., None], share[..., None] * _slope(terms, target), 0.0)
+    return LogitGradients(dz)
 
 
 weighted_softmax_cross_entropy_with_integer_labels = Op(

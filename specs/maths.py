@@ -95,6 +95,14 @@ def where(condition: Any, x: Any, y: Any) -> Any:
     return np.frompyfunc(_choose, 3, 1)(condition, x, y)
 
 
+def zeros(x: Any) -> Any:
+    """0 for each number, whatever that is: 0 * x is NaN where x is.
+
+    A plain 0 would leave exact arithmetic: divided by 3 it is a float.
+    """
+    return np.frompyfunc(_nought, 1, 1)(x) if _is_exact(x) else np.zeros_like(x)
+
+
 def is_zero(x: Any) -> Any:
     """x = 0, elementwise, as a condition for `where`."""
     return np.frompyfunc(_zero, 1, 1)(x) if _is_exact(x) else np.equal(x, 0)
@@ -341,6 +349,10 @@ def _is_exact(x: Any) -> bool:
     if isinstance(x, np.ndarray):
         return bool(x.dtype == object)
     return isinstance(x, arb | fmpq | Series | Exponential | Unknown | sympy.Basic)
+
+
+def _nought(value: Any) -> Any:
+    return sympy.Integer(0) if isinstance(value, sympy.Basic) else fmpq(0)
 
 
 def _zero(value: Any) -> Any:

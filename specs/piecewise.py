@@ -162,7 +162,6 @@ SPECS = (
                 used_by="PyTorch takes slope; Keras, max(0, x) - slope max(0, -x), takes 0",
             ),
         ),
-        laws=("nan-reaches-gradients",),
         equations=(
             "y = x for x > 0, slope x elsewhere, with the slope of the channel",
             "dx = dy for x > 0, slope dy elsewhere",

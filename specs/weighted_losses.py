@@ -13,7 +13,7 @@ import numpy as np
 
 from specs.activations import shifted_log_softmax, shifted_softmax
 from specs.losses import BROADCAST, LABELS, LOGITS, REDUCTION, T_BINARY, T_ROW, log_sigmoid, one_hot, reduced
-from specs.maths import exp, is_zero, log, where
+from specs.maths import exp, is_zero, log, where, zeros
 from specs.spec import Case, Domain, Form, Input, Refusal, Setting, Spec, Variant
 
 WEIGHTS = Input("weights", Domain.WEIGHT, differentiable=False)
@@ -38,8 +38,8 @@ def _label_losses(
     losses = -(1 - label_smoothing) * own * np.take_along_axis(y, chosen[..., None], axis=-1)[..., 0]
     if label_smoothing != 0:
         spread = np.asarray((weights * y).sum(axis=-1), dtype=object)
-        losses = losses - label_smoothing * where(kept, spread, 0) / z.shape[-1]
-    return losses, own
+        losses = losses - label_smoothing * spread / z.shape[-1]
+    return where(kept, losses, zeros(losses)), own
 
 
 def _weighted_softmax_cross_entropy_with_integer_labels(
@@ -188,6 +188,11 @@ SPECS = (
                 ([[0.0, 30000.0], [0.0, 30000.0]], [1, -100], [2.0, 1.0]),
                 15000.0,
                 {"label_smoothing": 0.5},
+            ),
+            Case(
+                "what is ignored may be no number",
+                ([[0.0, 30000.0], [nan, inf]], [0, -100], [2.0, 1.0]),
+                30000.0,
             ),
             Case("weights of less than 1 in all", ([[0.0, 30000.0]], [0], [0.5, 1.0]), 30000.0),
             Case("nothing is left", ([[0.0, 3.0]], [-100], [1.0, 1.0]), 0.0),

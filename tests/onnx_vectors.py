@@ -338,6 +338,8 @@ def _one_hot(inputs: Arrays, attributes: Attributes) -> Call:
     ids, depth, values = inputs
     classes, axis = int(depth.item()), attributes.get("axis", -1)
     counted = np.where(ids < 0, ids + classes, ids).astype(np.int64)
+    if values.dtype.kind != "f":
+        raise NotOurs(f"values of {values.dtype}")
     if not ((counted >= 0) & (counted < classes)).all():
         raise NotOurs("an id that is no class")
     return Call([counted, values], {"classes": classes}, read=lambda y: np.moveaxis(y, axis, -1))

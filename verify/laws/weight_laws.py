@@ -12,7 +12,7 @@ from verify.laws.law import Comparison, Law, NotApplicable, Subject, require, re
 def _all_counting(example: Example) -> tuple[Values, ...]:
     """The inputs, with class 0 in the place of labels that are none."""
     z, labels, weights = example.inputs
-    return z, np.where(labels < 0, 0, labels), weights
+    return z, np.where((labels >= 0) & (labels < z.shape[-1]), labels, 0), weights
 
 
 def _plain_without_weights(subject: Subject, example: Example, fmt: Format) -> None:

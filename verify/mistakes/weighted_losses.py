@@ -71,6 +71,20 @@ def _smooth_without_weights(z: Any, labels: Any, weights: Any, **settings: Any) 
     return np.asarray(losses.sum() / ((weight or 1.0) if reduction == "mean" else 1.0), z.dtype)
 
 
+def _masked_by_a_product(z: Any, labels: Any, weights: Any, **settings: Any) -> Any:
+    """The loss of class 0 times 0 where the label is the ignored one."""
+    kept = labels != settings.get("ignored_label", -100)
+    reduction = settings.get("reduction", "mean")
+    chosen = np.where(kept, labels, 0)
+    losses = _right(
+        z, chosen, weights, **{**settings, "ignored_label": -100, "reduction": "none"}
+    ) * kept.astype(z.dtype)
+    if reduction == "none":
+        return losses
+    weight = weights[chosen][kept].sum()
+    return np.asarray(losses.sum() / ((weight or 1.0) if reduction == "mean" else 1.0), z.dtype)
+
+
 def _gradient_over_examples(dy: Any, z: Any, labels: Any, weights: Any, **settings: Any) -> Any:
     """The value is a weighted mean, the gradient that of a mean over the examples."""
     if settings.get("reduction", "mean") != "mean":
@@ -153,6 +167,13 @@ MISTAKES = (
         "ignored labels cost nothing, but the mean is over them as well",
         ("special-values", "ignored-examples-do-not-matter"),
         value=_ignored_counts,
+    ),
+    Mistake(
+        "weighted-labels-ignored-times-zero",
+        "weighted_softmax_cross_entropy_with_integer_labels",
+        "the losses are multiplied with a mask: NaN times 0 is NaN, and what is ignored reaches the mean",
+        ("special-values", "nan-propagates"),
+        value=_masked_by_a_product,
     ),
     Mistake(
         "weighted-labels-smoothes-ignored",

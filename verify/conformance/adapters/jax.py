@@ -286,6 +286,13 @@ def _rmsprop_step(
     return _stepped(optimizers.rmsprop(learning_rate, decay, eps), 0, grad, param, v)
 
 
+def _embedding(table: Any, ids: Any, padding_id: int | None = None) -> Any:
+    if padding_id is None:
+        return numpy.take(table, ids, axis=0)
+    padded = ids == padding_id
+    return numpy.where(padded[..., None], 0, numpy.take(table, numpy.where(padded, 0, ids), axis=0))
+
+
 FUNCTIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
         "identity": nn.identity,
@@ -322,7 +329,7 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "avg_pool2d": _avg_pool2d,
         "global_max_pool2d": lambda x: numpy.max(x, axis=(2, 3)),
         "global_avg_pool2d": lambda x: numpy.mean(x, axis=(2, 3)),
-        "embedding": lambda table, ids: numpy.take(table, ids, axis=0),
+        "embedding": _embedding,
         "one_hot": lambda ids, values, classes: numpy.where(
             nn.one_hot(ids, classes, dtype=bool), values[1], values[0]
         ),

@@ -36,8 +36,8 @@ NOTES = (
     "hinge is functional.margin_ranking_loss against scores of 0, with a margin of 1.",
     "The mean of kl_divergence is functional.kl_div's batchmean, of all rows in one batch; its losses are "
     "sums along the rows.",
-    "embedding has no padding that is not a row of the table. one_hot is functional.one_hot, with the "
-    "values by torch.where.",
+    "embedding has a row of zeros appended for padding that is no row of the table. one_hot is "
+    "functional.one_hot, with the values by torch.where.",
     "scaled_dot_product_attention is given is_causal where nothing is masked, and a mask otherwise: it takes "
     "one of the two.",
     "The steps are those of torch.optim, on a copy of the parameter, with the state of the case; that with "
@@ -297,8 +297,11 @@ def _clip_by_global_norm(a: Any, b: Any, max_norm: float) -> Any:
 
 
 def _embedding(table: Any, ids: Any, padding_id: int | None = None) -> Any:
-    if padding_id is not None and padding_id < 0:
-        raise TypeError(f"of the keyword argument padding_idx={padding_id} PyTorch makes a row of the table")
+    """Padding that is no row of the table is given one, of zeros, as users of PyTorch do."""
+    if padding_id is not None and not 0 <= padding_id < len(table):
+        ids = torch.where(ids == padding_id, len(table), ids)
+        padding_id = len(table)
+        table = torch.cat((table, table.new_zeros(1, table.shape[1])))
     return functional.embedding(ids, table, padding_id)
 
 
