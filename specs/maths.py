@@ -10,7 +10,7 @@ rely on. This is an untyped boundary: sympy and flint carry no types.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -130,61 +130,98 @@ def xlogy(x: Any, y: Any) -> Any:
 # ------------------------------------------------------------------------------- single numbers of a kind
 
 
-class Series:
-    """The power series v + d t + O(t^2) of flint, of balls or rational numbers: a value and its derivative.
+class Tape:
+    """The operations of one evaluation, in their order: of each result the numbers that it was computed from,
+    and its derivatives by these.
 
-    The types of flint are sequences of their coefficients, which NumPy would take for arrays. What meets an
-    array leaves it to the array to go through its elements: of one without axes NumPy makes a number.
+    From the last operation back to the first, the derivatives of one number by all others come of one pass.
     """
 
-    __slots__ = ("terms",)
+    def __init__(self) -> None:
+        self._steps: list[tuple[tuple[int, Any], ...]] = []
 
-    def __init__(self, terms: Any) -> None:
-        self.terms = terms
+    def record(self, value: Any, *origins: tuple[int, Any]) -> Traced:
+        """A number on the tape: one to differentiate by, or the result of an operation."""
+        self._steps.append(origins)
+        return Traced(value, self, len(self._steps) - 1)
 
-    def __neg__(self) -> Series:
-        return Series(-self.terms)
+    def derivatives(self, weighted: Iterable[tuple[Any, Any]]) -> list[Any]:
+        """The derivatives of the sum of number times weight by each number on the tape, in its order: None
+        where it does not depend on one."""
+        found: list[Any] = [None] * len(self._steps)
+
+        def add(place: int, term: Any) -> None:
+            found[place] = term if found[place] is None else found[place] + term
+
+        for number, weight in weighted:
+            if isinstance(number, Traced):
+                add(number.place, weight)
+        for place in reversed(range(len(found))):
+            if found[place] is not None:
+                for origin, derivative in self._steps[place]:
+                    add(origin, found[place] * derivative)
+        return found
+
+
+class Traced:
+    """An exact number on a tape.
+
+    What meets an array leaves it to the array to go through its elements: of one without axes NumPy makes a
+    number.
+    """
+
+    __slots__ = ("place", "tape", "value")
+
+    def __init__(self, value: Any, tape: Tape, place: int) -> None:
+        self.value, self.tape, self.place = value, tape, place
+
+    def __neg__(self) -> Traced:
+        return self.tape.record(-self.value, (self.place, -1))
 
     def __add__(self, other: Any) -> Any:
-        return NotImplemented if isinstance(other, _TAKES_OVER) else Series(self.terms + _terms(other))
+        if isinstance(other, np.ndarray):
+            return NotImplemented
+        return self.tape.record(self.value + constant(other), (self.place, 1), *_by(other, 1))
 
     def __sub__(self, other: Any) -> Any:
-        return NotImplemented if isinstance(other, _TAKES_OVER) else Series(self.terms - _terms(other))
+        if isinstance(other, np.ndarray):
+            return NotImplemented
+        return self.tape.record(self.value - constant(other), (self.place, 1), *_by(other, -1))
 
     def __mul__(self, other: Any) -> Any:
-        return NotImplemented if isinstance(other, _TAKES_OVER) else Series(self.terms * _terms(other))
+        if isinstance(other, np.ndarray):
+            return NotImplemented
+        factor = constant(other)
+        return self.tape.record(self.value * factor, (self.place, factor), *_by(other, self.value))
 
     def __truediv__(self, other: Any) -> Any:
-        return NotImplemented if isinstance(other, _TAKES_OVER) else _quotient(self.terms, _terms(other))
+        return NotImplemented if isinstance(other, np.ndarray) else _quotient(self.tape, self, other)
 
-    def __rsub__(self, other: Any) -> Series:
-        return Series(_terms(other) - self.terms)
+    def __rsub__(self, other: Any) -> Traced:
+        return self.tape.record(other - self.value, (self.place, -1))
 
-    def __rtruediv__(self, other: Any) -> Series:
-        return _quotient(_terms(other), self.terms)
+    def __rtruediv__(self, other: Any) -> Traced:
+        return _quotient(self.tape, other, self)
 
     __radd__ = __add__
     __rmul__ = __mul__
 
 
-def _terms(value: Any) -> Any:
-    return value.terms if isinstance(value, Series) else value
+def _by(number: Any, derivative: Any) -> tuple[tuple[int, Any], ...]:
+    """The derivative by a number, if it is on the tape."""
+    return ((number.place, derivative),) if isinstance(number, Traced) else ()
 
 
-def _quotient(numerator: Any, denominator: Any) -> Series:
-    """The quotient of two series, or of a number and a series.
-
-    Raises:
-        Indeterminate: the constant term of the denominator may be 0, for all that is known.
-    """
-    try:
-        return Series(numerator / denominator)
-    except ValueError as error:
-        raise Indeterminate(f"a quotient by {denominator}") from error
+def _quotient(tape: Tape, numerator: Any, denominator: Any) -> Traced:
+    below = constant(denominator)
+    if isinstance(below, int | np.integer):
+        below = fmpq(int(below))  # 1 / 3 of Python is a float
+    quotient = constant(numerator) / below
+    return tape.record(quotient, *_by(numerator, 1 / below), *_by(denominator, -quotient / below))
 
 
 class Exponential:
-    """mantissa * e^exponent, each a ball or a series of balls: a number beyond the exponents of arb.
+    """mantissa * e^exponent, both balls: a number beyond the exponents of arb.
 
     exp(1e300) is no ball, and so the textbook softmax of a logit of 1e300 would be infinity over infinity.
     Kept apart, the exponents cancel in a quotient and come back out of a logarithm, as they do on paper.
@@ -200,28 +237,33 @@ class Exponential:
 
         NaN, which decides nothing, while the exponent is too blurred to say.
         """
-        exponent, mantissa = constant(self.exponent), constant(self.mantissa)
-        if exponent < REACH:
-            return self.mantissa * _ball_exp(self.exponent)
-        if exponent >= REACH and mantissa != 0:
-            return arb.pos_inf() if mantissa > 0 else arb.neg_inf()
+        if self.exponent < REACH:
+            return self.mantissa * self.exponent.exp()
+        if self.exponent >= REACH and self.mantissa != 0:
+            return arb.pos_inf() if self.mantissa > 0 else arb.neg_inf()
         return arb.nan()
 
     def __neg__(self) -> Exponential:
         return Exponential(-self.mantissa, self.exponent)
 
-    def __add__(self, other: Any) -> Exponential:
+    def __add__(self, other: Any) -> Any:
+        if isinstance(other, Traced):
+            return NotImplemented
         other = _exponential(other)
         difference = other.exponent - self.exponent
-        if constant(difference) <= 0:
-            return Exponential(self.mantissa + other.mantissa * _ball_exp(difference), self.exponent)
-        return Exponential(other.mantissa + self.mantissa * _ball_exp(-difference), other.exponent)
+        if difference <= 0:
+            return Exponential(self.mantissa + other.mantissa * difference.exp(), self.exponent)
+        return Exponential(other.mantissa + self.mantissa * (-difference).exp(), other.exponent)
 
     def __mul__(self, other: Any) -> Any:
+        if isinstance(other, Traced):
+            return NotImplemented
         other = _exponential(other)
         return _settled(self.mantissa * other.mantissa, self.exponent + other.exponent)
 
     def __truediv__(self, other: Any) -> Any:
+        if isinstance(other, Traced):
+            return NotImplemented
         other = _exponential(other)
         return _settled(self.mantissa / other.mantissa, self.exponent - other.exponent)
 
@@ -231,10 +273,10 @@ class Exponential:
             mantissa = mantissa * self.mantissa
         return _settled(1 / mantissa if power < 0 else mantissa, power * self.exponent)
 
-    def __sub__(self, other: Any) -> Exponential:
-        return self + -_exponential(other)
+    def __sub__(self, other: Any) -> Any:
+        return NotImplemented if isinstance(other, Traced) else self + -_exponential(other)
 
-    def __rsub__(self, other: Any) -> Exponential:
+    def __rsub__(self, other: Any) -> Any:
         return _exponential(other) + -self
 
     def __rtruediv__(self, other: Any) -> Any:
@@ -243,9 +285,6 @@ class Exponential:
     __radd__ = __add__
     __rmul__ = __mul__
 
-
-_TAKES_OVER = (Exponential, np.ndarray)
-"""What a series leaves an operation to."""
 
 REACH = 2**64
 """Arguments of exp up to here stay balls: the exponents of arb are integers, cheap up to 64 bits."""
@@ -260,26 +299,18 @@ def _settled(mantissa: Any, exponent: Any) -> Any:
 
     The mantissa may be beyond all exponents itself: exp(2e19) * exp(1e19)^(-2) is 1, and exp(1e19) is a ball.
     """
-    if abs(constant(exponent)) < REACH:
-        return mantissa * _ball_exp(exponent)
-    size = constant(mantissa)
-    if isinstance(size, arb) and size.is_finite() and size != 0:
-        moved = abs(size).log().mid()
-        if abs(constant(exponent) + moved) < REACH:
-            return mantissa * (-moved).exp() * _ball_exp(exponent + moved)
+    if abs(exponent) < REACH:
+        return mantissa * exponent.exp()
+    if isinstance(mantissa, arb) and mantissa.is_finite() and mantissa != 0:
+        moved = abs(mantissa).log().mid()
+        if abs(exponent + moved) < REACH:
+            return mantissa * (-moved).exp() * (exponent + moved).exp()
     return Exponential(mantissa, exponent)
 
 
-def _ball_exp(value: Any) -> Any:
-    """exp, for an argument that is not too large: however small it is, the result is a ball."""
-    return Series(value.terms.exp()) if isinstance(value, Series) else value.exp()
-
-
 def constant(value: Any) -> Any:
-    """The value of a number without its derivative; for its sign, the mantissa of an exponential."""
-    if isinstance(value, Exponential):
-        return constant(value.mantissa)
-    return value.terms[0] if isinstance(value, Series) else value
+    """A number without what it was computed from."""
+    return value.value if isinstance(value, Traced) else value
 
 
 def elementary(name: str, value: Any) -> Any:
@@ -292,22 +323,34 @@ def elementary(name: str, value: Any) -> Any:
         return value
     if isinstance(value, sympy.Basic):
         return getattr(sympy, name)(value)
+    if isinstance(value, Traced):
+        result = elementary(name, value.value)
+        return value.tape.record(result, (value.place, _SLOPES[name](value.value, result)))
     if isinstance(value, Exponential):
         if name == "log":
             return elementary("log", value.mantissa) + value.exponent
         value = value.ball()
     if isinstance(value, int):
         value = arb(value)
-    argument = constant(value)
-    if name == "sqrt" and isinstance(argument, fmpq):
+    if name == "sqrt" and isinstance(value, fmpq):
         return _rational_root(value)
-    if not isinstance(argument, arb):
-        raise NotRational(f"{name}({argument}) is not a rational number")
-    if name == "exp" and abs(argument) > REACH:
+    if not isinstance(value, arb):
+        raise NotRational(f"{name}({value}) is not a rational number")
+    if name == "exp" and abs(value) > REACH:
         return Exponential(arb(1), value)
-    if name == "log" and value is argument and argument == 0:
+    if name == "log" and value == 0:
         return arb.neg_inf()  # arb has NaN here
-    return Series(getattr(value.terms, name)()) if isinstance(value, Series) else getattr(value, name)()
+    return getattr(value, name)()
+
+
+_SLOPES: Mapping[str, Callable[[Any, Any], Any]] = {
+    "exp": lambda x, y: y,
+    "log": lambda x, y: 1 / x,
+    "sqrt": lambda x, y: 1 / (2 * y),
+    "tanh": lambda x, y: 1 - y * y,
+    "erf": lambda x, y: elementary("exp", -x * x) * (2 / arb.pi().sqrt()),
+}
+"""The derivatives of the elementary functions, from the argument and the value."""
 
 
 class Unknown:
@@ -331,24 +374,22 @@ class Unknown:
 
 
 def _rational_root(value: Any) -> Any:
-    """The square root of a rational number, or of a series of them, if it is one.
+    """The square root of a rational number, if it is one.
 
     Raises:
         NotRational: it is not.
     """
-    argument = constant(value)
-    p, q = math.isqrt(int(abs(argument.p))), math.isqrt(int(argument.q))
-    root = fmpq(p, q)
-    if root * root != argument or (root == 0 and value is not argument):
-        raise NotRational(f"sqrt({argument}) is not a rational number")
-    return root if value is argument else Series((value.terms - argument) / (2 * root) + root)
+    root = fmpq(math.isqrt(int(abs(value.p))), math.isqrt(int(value.q)))
+    if root * root != value:
+        raise NotRational(f"sqrt({value}) is not a rational number")
+    return root
 
 
 def _is_exact(x: Any) -> bool:
     """An array of exact numbers, or a single one, as the sum of such an array is."""
     if isinstance(x, np.ndarray):
         return bool(x.dtype == object)
-    return isinstance(x, arb | fmpq | Series | Exponential | Unknown | sympy.Basic)
+    return isinstance(x, arb | fmpq | Traced | Exponential | Unknown | sympy.Basic)
 
 
 def _nought(value: Any) -> Any:
@@ -358,7 +399,13 @@ def _nought(value: Any) -> Any:
 def _zero(value: Any) -> Any:
     if isinstance(value, Unknown):
         return value
-    return sympy.Eq(value, 0) if isinstance(value, sympy.Basic) else bool(constant(value) == 0)
+    return sympy.Eq(value, 0) if isinstance(value, sympy.Basic) else bool(_signed(value) == 0)
+
+
+def _signed(value: Any) -> Any:
+    """A number that has the same sign and is no exponential."""
+    number = constant(value)
+    return number.mantissa if isinstance(number, Exponential) else number
 
 
 def _positive(value: Any) -> Any:
@@ -366,7 +413,7 @@ def _positive(value: Any) -> Any:
         return value
     if isinstance(value, sympy.Basic):
         return value > 0
-    number = constant(value)
+    number = _signed(value)
     if number > 0:
         return True
     if number <= 0:
@@ -413,7 +460,7 @@ def _apply(x: Any, name: str) -> Any:
 
 
 def _ball_pi(value: Any) -> Any:
-    """pi as a ball, for balls and series of them.
+    """pi as a ball, for balls.
 
     Raises:
         NotRational: for a rational number.

@@ -79,7 +79,7 @@ NETWORK_SPECS: Mapping[str, NetworkSpec] = MappingProxyType(
                     "dz   = (softmax(z) - onehot(labels)) / n",
                     "dw[l], db[l] = d loss / d w[l], d loss / d b[l]; relu'(0) = 0",
                 ),
-                "value: every gradient against the derivative of the loss in power series of balls, with the "
+                "value: every gradient against the derivative of the loss in certified arithmetic, with the "
                 "error bound of a forward and a backward pass in the format",
             ),
             NetworkSpec(

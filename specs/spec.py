@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 Exact = npt.NDArray[np.object_]
-"""An array of exact numbers: sympy expressions, arb balls, power series of balls, or fractions."""
+"""An array of exact numbers: sympy expressions, arb balls, or fractions."""
 
 Floats = npt.NDArray[np.floating]
 SettingValue = str | int | float | bool | None | tuple[int, ...]

@@ -41,7 +41,7 @@ from verify.arithmetic.formats import (
     ulp_exponents,
 )
 from verify.conformance.plan import draw
-from verify.laws.examples import Example, batch_axes
+from verify.laws.examples import Example
 
 EXACT = RoundingModel(0.0, 0.0, statistical=False, fmt=FLOAT64)
 """A model in which no operation rounds: what is left is how errors of the operands are passed on."""
@@ -82,11 +82,10 @@ def test_the_bounds_cover_the_reference(spec: Spec, fmt: Format) -> None:
     op, decided = OPS[spec.name], 0
     for example in small_examples(spec, fmt, 16, seed=0):
         x, dy, settings = example.inputs, example.dy, example.settings
-        batch = batch_axes(spec, x, settings)
         results = (*in_order(op(*x, **settings)), *op.vjp(dy, *x, **settings))
         truths = (
             *certify_each(spec.definition, x, fmt, settings),
-            *certify_vjp(spec.definition, x, spec.differentiable, dy, fmt, settings, batch=batch),
+            *certify_vjp(spec.definition, x, spec.differentiable, dy, fmt, settings),
         )
         bounds = (*value_bounds(op, spec, x, settings, fmt), *vjp_bounds(op, spec, dy, x, settings, fmt))
         for got, due, granted in zip(results, truths, bounds, strict=True):
@@ -123,8 +122,7 @@ def excess_of_form(spec: Spec, form: Form, fmt: Format) -> float:
                 bounds = value_bounds(op, spec, x, settings, fmt)
                 worst = max(worst, _excesses(form.value(*x, **settings), truths, bounds, fmt))
             if form.vjp is not None:
-                batch = batch_axes(spec, x, settings)
-                truths = certify_vjp(spec.definition, x, spec.differentiable, dy, fmt, settings, batch=batch)
+                truths = certify_vjp(spec.definition, x, spec.differentiable, dy, fmt, settings)
                 bounds = vjp_bounds(op, spec, dy, x, settings, fmt)
                 results = form.vjp(dy, op(*x, **settings), *x, **settings)
                 worst = max(worst, _excesses(results, truths, bounds, fmt))

@@ -18,7 +18,7 @@ from specs.maths import Exponential, elementary, exp, log, sqrt
 from verify.arithmetic.certified import Undecided, certify, certify_vjp, round_dyadic, round_ratio
 from verify.arithmetic.formats import FLOAT16, FLOAT32, FLOAT64, FORMATS, Format, Truth, error_in_ulp
 from verify.arithmetic.symbolic import evaluate_expression, symbolic_vjp
-from verify.laws.examples import REGIMES, batch_axes, make_example, shape_at
+from verify.laws.examples import REGIMES, make_example, shape_at
 
 EVERY_FORMAT = pytest.mark.parametrize("fmt", FORMATS.values(), ids=FORMATS)
 
@@ -172,23 +172,23 @@ def agree(a: Truth, b: Truth, fmt: Format) -> bool:
 
 @pytest.mark.parametrize("fmt", [FLOAT64, FLOAT32], ids=str)
 @pytest.mark.parametrize("spec", [s for s in SPECS.values() if s.differentiable], ids=lambda s: s.name)
-def test_series_and_sympy_agree_on_every_gradient(spec: Spec, fmt: Format) -> None:
+def test_the_traced_and_sympy_agree_on_every_gradient(spec: Spec, fmt: Format) -> None:
     for seed, regime in enumerate(REGIMES):
         example = make_example(spec, fmt, shape_at(spec, SIZES), regime, spec.defaults, (seed,))
         given = (example.inputs, example.dy)
-        series = certify_vjp(spec.definition, given[0], spec.differentiable, given[1], fmt, example.settings)
+        traced = certify_vjp(spec.definition, given[0], spec.differentiable, given[1], fmt, example.settings)
         derived = symbolic_vjp(spec, *given, fmt, example.settings)
-        assert all(agree(a, b, fmt) for a, b in zip(series, derived, strict=True)), regime
+        assert all(agree(a, b, fmt) for a, b in zip(traced, derived, strict=True)), regime
 
 
 def test_a_wrong_definition_makes_the_derivatives_disagree() -> None:
     spec = SPECS["softmax"]
     example = make_example(spec, FLOAT64, shape_at(spec, SIZES), "normal", spec.defaults, (0,))
-    (series,) = certify_vjp(
+    (traced,) = certify_vjp(
         lambda x: exp(x) / (1 + exp(x).sum()), example.inputs, (0,), example.dy, FLOAT64, {}
     )
     (derived,) = symbolic_vjp(spec, example.inputs, example.dy, FLOAT64, example.settings)
-    assert not agree(series, derived, FLOAT64)
+    assert not agree(traced, derived, FLOAT64)
 
 
 def test_no_rational_number_becomes_a_float() -> None:
@@ -205,27 +205,6 @@ def test_no_rational_number_becomes_a_float() -> None:
     assert not generated(half).overlaps(near) or generated(half).rad() < walked.rad()
     with pytest.raises(ValueError, match="no exact value for Float"):
         evaluate_expression(sympy.Float("0.1") * x, {x: half})
-
-
-@pytest.mark.parametrize("name", ["tanh", "softmax", "binary_cross_entropy", "softmax_cross_entropy"])
-def test_examples_that_are_moved_together_have_the_gradients_of_each_alone(name: str) -> None:
-    spec = SPECS[name]
-    settings = spec.defaults | ({"reduction": "none"} if "reduction" in spec.defaults else {})
-    example = make_example(spec, FLOAT64, shape_at(spec, SIZES), "normal", settings, (0,))
-    x, dy = example.inputs, example.dy
-    batch = batch_axes(spec, x, settings)
-    assert batch[0] == x[0].ndim - len(spec.core_axes[0])
-    alone = certify_vjp(spec.definition, x, spec.differentiable, dy, FLOAT64, settings)
-    together = certify_vjp(spec.definition, x, spec.differentiable, dy, FLOAT64, settings, batch=batch)
-    for a, b in zip(alone, together, strict=True):
-        assert (a.nearest == b.nearest).all()
-        assert (a.fraction == b.fraction).all()
-
-
-def test_a_reduced_loss_has_no_batch_axes() -> None:
-    x = [np.ones((2, 3)), np.ones((2, 3))]
-    assert batch_axes(SPECS["mse"], x, {"reduction": "mean"}) == {}
-    assert batch_axes(SPECS["softmax"], x[:1], {"axis": 0}) == {}
 
 
 def test_a_derivative_is_not_lost_in_a_blurred_exponent() -> None:

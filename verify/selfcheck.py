@@ -103,14 +103,14 @@ def _replay(spec: Spec, level: str, seed: int) -> str:
 
 
 def symbolic(spec: Spec, fmt: Format, cases: int, seed: int) -> Iterator[Finding]:
-    """Sympy's derivative and the power series of the definition agree, and refnet's gradient with both."""
+    """Sympy's derivative and that of the definition's operations agree, and refnet's gradient with both."""
     for number in range(cases):
         example = _example(spec, fmt, number, seed, SMALL)
         x, dy, settings = example.inputs, example.dy, example.settings
         derived = symbolic_vjp(spec, x, dy, fmt, settings)
-        series = certify_vjp(spec.definition, x, spec.differentiable, dy, fmt, settings)
-        if not all(_agree(a, b, fmt) for a, b in zip(derived, series, strict=True)):
-            reason = "the oracle disagrees with itself: sympy's derivative is not that of the power series"
+        traced = certify_vjp(spec.definition, x, spec.differentiable, dy, fmt, settings)
+        if not all(_agree(a, b, fmt) for a, b in zip(derived, traced, strict=True)):
+            reason = "the oracle disagrees with itself: sympy's derivative is not that of the operations"
             yield Finding("symbolic", number, Verdict.FAIL, f"{reason}, on {example.regime} inputs")
             continue
         bounds = vjp_bounds(OPS[spec.name], spec, dy, x, settings, fmt)

@@ -8,28 +8,28 @@ Handbook of Floating-Point Arithmetic, 2nd ed., 10.5).
 No precision separates a real number that lies exactly between two numbers of the format. Such a number is
 rational, and so are the functions that reach it: the definition then runs on rational numbers.
 
-Derivatives come from the same definition, on power series x + t + O(t^2) of balls: no formula for a
-derivative enters, and none of refnet's.
+Derivatives come from the same definition, on numbers that keep what they were computed from: from the last
+operation back to the first, one run has those by all inputs. No formula of an operator's derivative enters.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from itertools import pairwise
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from flint import arb, arb_series, ctx, fmpq, fmpq_series
+from flint import arb, ctx, fmpq
 
-from specs.maths import Exponential, Indeterminate, NotRational, Series, Unknown
+from specs.maths import Exponential, Indeterminate, NotRational, Tape, Unknown
 from verify.arithmetic.formats import Format, Truth, Values
 
 Definition = Callable[..., Any]
 Exact = npt.NDArray[np.object_]
+Kind = Callable[[float], Any]
+"""A kind of exact number: how to make one from a float."""
 
 PRECISIONS = (96, 384, 1536, 6144, 12288)
 """Working precisions in bits. The first decides nearly all; what is 0 for a float64 needs the third, and the
@@ -41,13 +41,6 @@ SHARP = 2.0**-24
 
 class Undecided(ArithmeticError):
     """No working precision decides how a value rounds: the oracle does not know it."""
-
-
-class Kind(NamedTuple):
-    """A kind of exact number: how to make one from a float, and the power series x + t + O(t^2) of one."""
-
-    number: Callable[[float], Any]
-    series: Callable[[float], Any]
 
 
 class Rounded(NamedTuple):
@@ -91,7 +84,11 @@ def certify_each(
         shapes[:] = [y.shape for y in outputs]
         return _joined(outputs)
 
-    whole = decide(evaluate, fmt)
+    return _apart(decide(evaluate, fmt), shapes)
+
+
+def _apart(whole: Truth, shapes: Sequence[tuple[int, ...]]) -> tuple[Truth, ...]:
+    """The arrays that were joined."""
     ends = np.cumsum([0, *map(math.prod, shapes)])
     return tuple(
         Truth(whole.nearest[a:b].reshape(shape), whole.fraction[a:b].reshape(shape))
@@ -106,62 +103,58 @@ def certify_vjp(
     dy: Any,
     fmt: Format,
     settings: Mapping[str, Any],
-    *,
-    batch: Mapping[int, int] = MappingProxyType({}),
 ) -> tuple[Truth, ...]:
     """The gradients of `sum(dy * definition(*inputs))` for the inputs at the given positions; of several
     outputs, `dy` is a tuple.
 
     At a kink, the derivative of the branch that the definition takes there.
 
-    `batch` says of the inputs at some positions how many leading axes they share with every output as batch
-    axes. No example depends on another, so an element is then moved in all examples at once: all elements of
-    an elementwise operator are.
-
     Raises:
         Undecided: as for `certify`.
     """
 
-    def gradient_at(position: int, kind: Kind) -> Exact:
+    def evaluate(kind: Kind) -> Exact:
         lifted = [_lifted(x, kind) for x in inputs]
         weights = [_lifted(d, kind) for d in in_order(dy)]
-        x = inputs[position].astype(np.float64)
-        shared = batch.get(position, 0)
-        examples = x.shape[:shared]
-        gradient = np.empty(x.shape, dtype=object)
-        for index in np.ndindex(x.shape[shared:]):
-            moved = lifted[position].copy()
-            for example in np.ndindex(examples):
-                moved[example + index] = kind.series(float(x[example + index]))
-            arguments = [*lifted[:position], moved, *lifted[position + 1 :]]
-            outputs = _outputs(definition, arguments, settings, kind)
-            for example in np.ndindex(examples):
-                parts = [y[example] * w[example] for y, w in zip(outputs, weights, strict=True)]
-                terms = _joined([np.asarray(part, dtype=object) for part in parts])
-                gradient[example + index] = sum(map(_slope, terms), kind.number(0.0))
-        return gradient
+        return _joined(pulled_back(definition, lifted, differentiable, weights, settings, kind))
 
-    return tuple(decide(partial(gradient_at, position), fmt) for position in differentiable)
+    return _apart(decide(evaluate, fmt), [inputs[position].shape for position in differentiable])
 
 
-def _slope(value: Any) -> Any:
-    """The coefficient of t; 0 for an output that does not depend on the moved element.
+def pulled_back(
+    definition: Definition,
+    inputs: Sequence[Any],
+    differentiable: Sequence[int],
+    weights: Sequence[Exact],
+    settings: Mapping[str, Any],
+    kind: Kind,
+) -> list[Exact]:
+    """The gradients of the weighted sum of the outputs, on exact numbers of a kind."""
+    tape, arguments = Tape(), [*inputs]
+    for position in differentiable:
+        arguments[position] = _each(tape.record, inputs[position])
+    outputs = _outputs(definition, arguments, settings, kind)
+    derivatives = tape.derivatives(zip(_joined(outputs), _joined(weights), strict=True))
 
-    NaN, which decides nothing, where an exponent is too blurred for a ball: the derivative is lost with it.
-    """
-    depends = isinstance(value, Exponential) and (
-        isinstance(value.mantissa, Series) or isinstance(value.exponent, Series)
-    )
-    value = value.ball() if isinstance(value, Exponential) else value
-    if isinstance(value, Series):
-        return value.terms[1]
-    return arb.nan() if depends else 0
+    def derivative(x: Any) -> Any:
+        found = derivatives[x.place]
+        return kind(0.0) if found is None else found
+
+    return [_each(derivative, arguments[position]) for position in differentiable]
+
+
+def _each(function: Callable[[Any], Any], x: Exact) -> Exact:
+    """The results for all elements, in the shape of x."""
+    results = np.empty(x.shape, dtype=object)
+    for index in np.ndindex(x.shape):
+        results[index] = function(x[index])
+    return results
 
 
 def _outputs(
     definition: Definition, arguments: Sequence[Any], settings: Mapping[str, Any], kind: Kind
 ) -> tuple[Exact, ...]:
-    exact = {name: kind.number(v) if isinstance(v, float) else v for name, v in settings.items()}
+    exact = {name: kind(v) if isinstance(v, float) else v for name, v in settings.items()}
     return tuple(np.asarray(y, dtype=object) for y in in_order(definition(*arguments, **exact)))
 
 
@@ -171,17 +164,14 @@ def in_order(results: Any) -> tuple[Any, ...]:
 
 
 def _joined(arrays: Sequence[Exact]) -> Exact:
-    return np.concatenate([array.ravel() for array in arrays])
+    return np.concatenate([np.empty(0, dtype=object), *(array.ravel() for array in arrays)])
 
 
 def _lifted(x: Values, kind: Kind) -> Any:
     """An array of exact numbers; integers and masks stay what they are."""
     if x.dtype.kind in "iub":
         return x
-    lifted = np.empty(x.shape, dtype=object)
-    for index in np.ndindex(x.shape):
-        lifted[index] = kind.number(float(x[index]))
-    return lifted
+    return _each(lambda value: kind(float(value)), x)
 
 
 def unknown_outputs(
@@ -242,38 +232,25 @@ def decide(evaluate: Callable[[Kind], Exact], fmt: Format) -> Truth:
 
 def _refinements(evaluate: Callable[[Kind], Exact]) -> Iterator[Exact]:
     """The values as balls at growing precision, then as rational numbers if they are."""
-    cap = ctx.cap
+    for bits in PRECISIONS:
+        with ctx.workprec(bits):
+            try:
+                yield evaluate(BALLS)
+            except Indeterminate:  # a branch cannot be chosen yet
+                continue
     try:
-        ctx.cap = 2
-        for bits in PRECISIONS:
-            with ctx.workprec(bits):
-                try:
-                    yield evaluate(BALLS)
-                except Indeterminate:  # a branch cannot be chosen yet
-                    continue
-        try:
-            with ctx.workprec(PRECISIONS[-1]):  # of the irrational constants, if there are any
-                yield evaluate(RATIONALS)
-        except (NotRational, ZeroDivisionError):
-            return
-    finally:
-        ctx.cap = cap
-
-
-def _ball_series(x: float) -> Any:
-    return Series(arb_series([arb(x), arb(1)]))
+        with ctx.workprec(PRECISIONS[-1]):  # of the irrational constants, if there are any
+            yield evaluate(RATIONALS)
+    except (NotRational, ZeroDivisionError):
+        return
 
 
 def _rational(x: float) -> Any:
     return fmpq(*x.as_integer_ratio())
 
 
-def _rational_series(x: float) -> Any:
-    return Series(fmpq_series([_rational(x), fmpq(1)]))
-
-
-BALLS = Kind(arb, _ball_series)
-RATIONALS = Kind(_rational, _rational_series)
+BALLS: Kind = arb
+RATIONALS: Kind = _rational
 
 
 def _decided(value: Any, fmt: Format) -> Rounded | None:

@@ -4,7 +4,7 @@ The definition of a spec runs on arrays of symbols; sympy differentiates `sum(dy
 resulting expressions are walked node by node on exact numbers. Generated code (`sympy.lambdify`) would print
 the rational 1/3 as a Python float, and return a ball that is guaranteed to hold a wrong number.
 
-An independent witness: `certify_vjp` has the derivative from power series, and meets none of these formulas.
+An independent witness: `certify_vjp` differentiates one operation after another, and has no formula.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def symbolic_vjp(
         def evaluate(kind: Kind, position: int = position, wanted: tuple[Any, ...] = gradient) -> Exact:
             values: dict[Any, Any] = {}
             for symbols, array in zip(derivation.symbols, (*inputs, cotangents), strict=True):
-                numbers = (kind.number(float(v)) for v in array.ravel()) if symbols else ()
+                numbers = (kind(float(v)) for v in array.ravel()) if symbols else ()
                 values.update(zip(symbols, numbers, strict=True))
             for symbol, expression in derivation.parts:
                 values[symbol] = evaluate_expression(expression, values)

@@ -21,9 +21,8 @@ import specs.network
 from refnet.network import forward, mlp, mlp_gradients
 from refnet.optimizers import sgd_step
 from refnet.training import sgd_epoch
-from specs.maths import Series
 from verify.arithmetic.bounds import Bounded, ErrorBound, carried, granted_model, stored
-from verify.arithmetic.certified import Kind, certify, certify_vjp, decide
+from verify.arithmetic.certified import Kind, certify, certify_vjp, decide, pulled_back
 from verify.arithmetic.formats import Format, Truth
 from verify.conformance.contract import Values
 from verify.conformance.findings import Finding
@@ -173,12 +172,13 @@ def _certified_epoch(trial: Trial, fmt: Format) -> list[Truth]:
     before = flat(params)
 
     def evaluate(kind: Kind) -> Any:
-        numbers = np.frompyfunc(lambda value: kind.number(float(value)), 1, 1)
-        rate, x = kind.number(trial.settings["learning_rate"]), numbers(xs)
+        numbers = np.frompyfunc(lambda value: kind(float(value)), 1, 1)
+        rate, x = kind(trial.settings["learning_rate"]), numbers(xs)
         exact = [numbers(array) for array in before]
         for sample in range(len(xs)):
             loss = partial(specs.network.mlp_loss, x[sample : sample + 1], labels[sample : sample + 1])
-            slopes = _slopes(loss, exact, kind)
+            one = np.array([kind(1.0)], dtype=object)
+            slopes = pulled_back(loss, exact, range(len(exact)), [one], {}, kind)
             exact = [array - rate * slope for array, slope in zip(exact, slopes, strict=True)]
         return np.concatenate([array.ravel() for array in exact])
 
@@ -190,21 +190,6 @@ def _certified_epoch(trial: Trial, fmt: Format) -> list[Truth]:
             before, np.split(whole.nearest, ends), np.split(whole.fraction, ends), strict=True
         )
     ]
-
-
-def _slopes(loss: Callable[..., Any], parameters: Sequence[Any], kind: Kind) -> list[Any]:
-    """The gradient of the loss for each parameter: a run on the power series x + t for each element x."""
-    gradients = []
-    for position, array in enumerate(parameters):
-        gradient = np.empty(array.shape, dtype=object)
-        for index in np.ndindex(array.shape):
-            moved = array.copy()
-            moved[index] = array[index] + kind.series(0.0)
-            value = loss(*parameters[:position], moved, *parameters[position + 1 :])
-            value = value.item() if isinstance(value, np.ndarray) else value
-            gradient[index] = value.terms[1] if isinstance(value, Series) else kind.number(0.0)
-        gradients.append(gradient)
-    return gradients
 
 
 # ------------------------------------------------------------------------------------------------ bounds

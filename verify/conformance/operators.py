@@ -29,7 +29,7 @@ from verify.conformance.trial import (
     refusals,
     refused_ranks,
 )
-from verify.laws.examples import Example, batch_axes, dtype_of, output_shapes
+from verify.laws.examples import Example, dtype_of, output_shapes
 from verify.laws.law import Law, LawViolation, NotApplicable, Subject
 from verify.laws.laws import laws_of
 from verify.laws.subgradients import on_kink, subgradient
@@ -348,8 +348,7 @@ def _expect_gradients(spec: Spec, fmt: Format, variant: Variant | None, trial: T
     inputs, definition = _in_convention(spec, variant, tuple(given))
     if variant is not None and variant.nan_where is not None and variant.nan_where(*inputs, **trial.settings):
         return []  # of a value that is no number no gradient is due
-    batch = batch_axes(spec, inputs, trial.settings)
-    truths = certify_vjp(definition, inputs, spec.differentiable, dy, fmt, trial.settings, batch=batch)
+    truths = certify_vjp(definition, inputs, spec.differentiable, dy, fmt, trial.settings)
     bounds = vjp_bounds(OPS[spec.name], _with_forms(spec, variant), dy, inputs, trial.settings, fmt)
     due = []
     for k, truth, bound in zip(spec.differentiable, truths, bounds, strict=True):

@@ -400,18 +400,6 @@ def output_shapes(
     return spec.laid_out(1, batch, all_sizes(spec, free, settings))
 
 
-def batch_axes(spec: Spec, inputs: Sequence[Values], settings: Mapping[str, Any]) -> Mapping[int, int]:
-    """Of the inputs with batch axes that every output has as well: how many these are, by position."""
-    reduced = settings.get("reduction", "none") != "none"
-    if reduced or settings.get("axis", -1) != -1 or not all(spec.batched_outputs):
-        return {}
-    return {
-        k: x.ndim - len(axes)
-        for k, (x, axes, batched) in enumerate(zip(inputs, spec.core_axes, spec.batched_inputs, strict=True))
-        if batched
-    }
-
-
 # ------------------------------------------------------------------------------------------------ layouts
 
 
