@@ -357,16 +357,17 @@ def _is_power_of_two(x: Bounded) -> npt.NDArray[np.bool_]:
     return np.asarray((x.error == 0.0) & ((mantissa == 0.5) | (x.value == 0.0)))
 
 
+def _does_not_shrink(x: Bounded) -> npt.NDArray[np.bool_]:
+    return np.asarray((x.value == 0.0) | (np.abs(x.value) >= 1.0))
+
+
 def _multiply(a: Bounded, b: Bounded) -> Bounded:
     value = a.value * b.value
     error = np.abs(a.value) * b.error + np.abs(b.value) * a.error + a.error * b.error
-    exact = _is_power_of_two(a) | _is_power_of_two(b)
-    safe = (
-        (_is_power_of_two(a) & ~((np.abs(a.value) > 0) & (np.abs(a.value) < 1)))
-        | (_is_power_of_two(b) & ~((np.abs(b.value) > 0) & (np.abs(b.value) < 1)))
-        | ((a.value == 0.0) & (a.error == 0.0))
-        | ((b.value == 0.0) & (b.error == 0.0))
-    )
+    scales_a, scales_b = _is_power_of_two(a), _is_power_of_two(b)
+    exact = scales_a | scales_b
+    # by 0 or by 1 or more nothing underflows; where the error is 0 as well, the 0 is one of them
+    safe = (scales_a & _does_not_shrink(a)) | (scales_b & _does_not_shrink(b))
     rounding = np.where(exact, 0.0, a.model.unit_roundoff * (np.abs(value) + error))
     return Bounded(value, error + rounding + np.where(safe, 0.0, a.model.underflow), a.model)
 
