@@ -262,8 +262,11 @@ def _decided(value: Any, fmt: Format) -> Rounded | None:
     if not value.is_finite():
         infinite = value > 0 or value < 0  # false for NaN and for a ball that is the whole line
         return _infinity(1 if value > 0 else -1, fmt) if infinite and value.is_exact() else None
+    if value.is_exact():
+        return _round_end(value, fmt)
     low, high = (_round_end(end, fmt) for end in (value.lower(), value.upper()))
-    if low.value != high.value or abs(low.fraction - high.fraction) > SHARP:
+    alike = low[:2] == high[:2] or low.value == high.value
+    if not alike or abs(low.fraction - high.fraction) > SHARP:
         return None
     return _round_end(value.mid(), fmt)
 
