@@ -681,6 +681,18 @@ def test_a_variant_too_must_hand_on_nan(keeps_nan: bool) -> None:
     assert found is (PASS if keeps_nan else FAIL)
 
 
+def test_a_variant_that_no_case_tells_from_the_reference_excuses_nothing() -> None:
+    """With seed 2 no case of a quick check is far enough from its norm to show the eps of PyTorch."""
+
+    def clip(a: Any, b: Any, *, max_norm: float) -> Any:
+        return refnet.clip_by_global_norm(np.nan_to_num(a), np.nan_to_num(b), max_norm=max_norm)
+
+    candidate = SimpleNamespace(clip_by_global_norm=clip)
+    report = check(candidate, ops=["clip_by_global_norm"], dtypes=["float32"], level="smoke", seed=2)
+    found = next(o for o in report.outcomes if o.aspect == "contract:special-values")
+    assert (found.verdict, found.variant) == (FAIL, "")
+
+
 @pytest.mark.parametrize("slope", [0.0, 0.5, 1.0])
 def test_a_subgradient_is_accepted_and_named_if_it_is_not_the_reference_s(slope: float) -> None:
     def relu_vjp(dy: Any, x: Any) -> Any:
@@ -711,6 +723,35 @@ def test_a_convention_may_depend_on_a_setting(op: str, setting: str, at_0: float
     found = outcome(quick(op, OPS[op].__call__, vjp), op, "vjp")
     assert found.verdict is (FAIL if named == "fail" else PASS)
     assert named == "fail" or found.variant.partition(":")[0] == named
+
+
+@pytest.mark.parametrize(
+    ("at_0", "named"),
+    [(None, ""), (1.0, "derivative-1-at-x=0"), (0.0, "derivative-0-at-x=0"), (0.75, "fail")],
+)
+def test_a_convention_may_be_an_input(at_0: float | None, named: str) -> None:
+    def prelu_vjp(dy: Any, x: Any, slope: Any) -> Any:
+        dx, dslope = refnet.prelu.vjp(dy, x, slope)
+        return (dx if at_0 is None else np.where(x == 0, dy * dy.dtype.type(at_0), dx)), dslope
+
+    candidate = SimpleNamespace(prelu_vjp=prelu_vjp)
+    found = outcome(check(candidate, ops=["prelu"], dtypes=["float64"]), "prelu", "vjp")
+    assert found.verdict is (FAIL if named == "fail" else PASS)
+    assert named == "fail" or found.variant.partition(":")[0] == named
+
+
+@pytest.mark.parametrize("reads_the_row", [True, False])
+def test_the_row_of_padding_may_be_read_and_learns_nothing(reads_the_row: bool) -> None:
+    """As torch.nn.functional.embedding has it, whose padding is a row of the table."""
+
+    def embedding(table: Any, ids: Any, *, padding_id: int | None = None) -> Any:
+        if padding_id is None or padding_id < 0 or not reads_the_row:
+            return refnet.embedding(table, ids, padding_id=padding_id)
+        return table[ids]
+
+    found = outcome(quick("embedding", embedding, refnet.embedding.vjp), "embedding", "value")
+    assert found.verdict is PASS
+    assert found.variant.partition(":")[0] == ("padding-row-is-read" if reads_the_row else "")
 
 
 def test_a_subnormal_number_may_lie_on_a_kink() -> None:

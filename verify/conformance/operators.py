@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
-from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -124,7 +123,8 @@ def _judged(
     fmt: Format,
     plan: Plan,
 ) -> Judged:
-    """The findings under the first convention under which all is well, else under the first of all.
+    """The findings under the first convention under which all is well, else under the first of all; of
+    another convention than the first only if it makes right what was off.
 
     What raises at an array of another rank than 2 is tried in all cases, a replay's too: they decide together
     which ranks a candidate refuses.
@@ -136,20 +136,34 @@ def _judged(
         attempts = [*needed, *(attempt(function, task, trial, fmt) for trial in others)]
     refused = refused_ranks(attempts)
     taken = [tried for tried in needed if not (tried.raised and tried.trial.rank in refused)]
-    judged = ((v, findings_of(taken, task, partial(expect, v), fmt)) for v in conventions)
-    first = next(judged)
     aspects = {tried.trial.aspect for tried in taken}
-    variant, found = next((each for each in chain([first], judged) if _all_well(each[1], aspects)), first)
-    return Judged(variant, [*found, *refusals(attempts, task)], refused)
+
+    def under(convention: Variant | None) -> tuple[Variant | None, list[Finding]]:
+        return convention, findings_of(taken, task, partial(expect, convention), fmt)
+
+    chosen, found = under(conventions[0])
+    off = {(f.aspect, f.case) for f in _off(found, aspects)}
+    if off:
+        elsewhere = map(under, conventions[1:])
+        right = (each for each in elsewhere if not _off(each[1], aspects) and _passes_any(each[1], off))
+        chosen, found = next(right, (chosen, found))
+    return Judged(chosen, [*found, *refusals(attempts, task)], refused)
 
 
-def _all_well(findings: Sequence[Finding], aspects: Set[str]) -> bool:
-    """Whether no result is off. What raises, or returns no array that could be measured, does so whatever the
+def _off(findings: Sequence[Finding], aspects: Set[str]) -> list[Finding]:
+    """The results that are off. What raises, or returns no array that could be measured, does so whatever the
     convention is: torch refuses a NaN among probabilities, and clamps their logarithms all the same."""
-    return not any(
-        f.aspect in aspects and f.measure is not None and f.verdict in (Verdict.FAIL, Verdict.SUSPECT)
+    return [
+        f
         for f in findings
-    )
+        if f.aspect in aspects and f.measure is not None and f.verdict in (Verdict.FAIL, Verdict.SUSPECT)
+    ]
+
+
+def _passes_any(findings: Sequence[Finding], cases: Set[tuple[str, int]]) -> bool:
+    """Whether one of the cases passes. What a convention gives at NaN is not known, and so not judged: that
+    what is off there is not off under it says nothing."""
+    return any((f.aspect, f.case) in cases and f.verdict is Verdict.PASS for f in findings)
 
 
 # ------------------------------------------------------------------------------------------ what is due
