@@ -12,13 +12,18 @@ from refnet.op import FLOATS, HALF, UNPLAIN, Activation, ArgumentError, Array, L
 HEADS = ("softmax", "sigmoid")
 
 
+MOST = 2**31 - 1
+"""No axis of an array is as long as this in practice, and what is counted up to it overflows no integer."""
+
+
 def validate_count(op: str, name: str, value: object, *, least: int = 1) -> None:
-    """Refuse what is not an integer of at least `least`."""
-    if isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least:
+    """Refuse what is not an integer of at least `least`, or beyond what anything is counted in."""
+    if isinstance(value, int | np.integer) and not isinstance(value, bool) and least <= value <= MOST:
         return
-    raise ArgumentError(
-        op, name, repr(value), f"an integer of at least {least}", "Pass a count as a Python int."
-    )
+    required = f"an integer of at least {least}"
+    if isinstance(value, int | np.integer) and value > MOST:
+        required += f" and at most {MOST}"
+    raise ArgumentError(op, name, repr(value), required, "Pass a count as a Python int.")
 
 
 def validate_seed(op: str, seed: object) -> int:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from refnet.activations import SoftmaxResiduals, row_terms, softmax
 from refnet.arguments import validate_choice, validate_count, validate_flag
 from refnet.linear import LinearGradients, linear
-from refnet.op import ArgumentError, Array, Op, Operator
+from refnet.op import ArgumentError, Array, Op, Operator, validate_number
 
 __all__ = [
     "multi_head_attention",
@@ -50,7 +50,7 @@ def _scaled_dot_product_attention(
     infinite or NaN value turns into NaN.
     """
     _validate_sizes(q, k)
-    factor = _validated_scale(scale, q.shape[-1])
+    factor = _validated_scale(scale, q)
     scores: Array = q @ k.swapaxes(-1, -2)
     scores *= factor
     weights = _weights(scores, _allowed(mask, causal))
@@ -102,20 +102,12 @@ def _validate_sizes(q: Array, k: Array) -> None:
         raise ArgumentError(name, "q", f"of shape {q.shape}", "at least one feature", "Pass d of at least 1.")
 
 
-def _validated_scale(scale: object, d: int) -> float:
+def _validated_scale(scale: object, q: Array) -> float:
     """The factor of the scores, as a Python float, which takes the dtype of the array that it multiplies."""
     if scale is None:
-        return 1.0 / math.sqrt(d)
-    number = scale if isinstance(scale, int | float | np.integer | np.floating) else math.nan
-    if isinstance(scale, bool) or not math.isfinite(number):
-        raise ArgumentError(
-            "scaled_dot_product_attention",
-            "scale",
-            repr(scale),
-            "a finite number, or None for 1 / sqrt(d)",
-            "Leave it out for the usual scale.",
-        )
-    return float(number)
+        return 1.0 / math.sqrt(q.shape[-1])
+    remedy = "Leave it out for the usual scale, 1 / sqrt(d)."
+    return validate_number("scaled_dot_product_attention", "scale", scale, q.dtype, remedy=remedy)
 
 
 scaled_dot_product_attention = Op(

@@ -72,7 +72,7 @@ def _embedding_backward(residuals: EmbeddingResiduals, dy: Array) -> EmbeddingGr
     dtable: Array = np.zeros_like(table)
     if len(table):
         each: Array = np.where(kept[..., None], dy, 0.0)
-        np.add.at(dtable, rows.reshape(-1), each.reshape(-1, table.shape[-1]))
+        np.add.at(dtable, rows.reshape(-1), each.reshape(rows.size, table.shape[-1]))
     return EmbeddingGradients(dtable)
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refnet.arguments import validate_count
-from refnet.op import ArgumentError, Array, MultiOp, Op
+from refnet.op import ArgumentError, Array, MultiOp, Op, validate_number
 
 __all__ = [
     "batch_norm",
@@ -32,16 +32,8 @@ def _validated_eps(op: str, eps: object, dtype: np.dtype[np.floating]) -> float:
 
     Without it a constant row is 0 / 0; one that the dtype does not hold is none: 1e-50 in float32.
     """
-    least = float(np.finfo(dtype).smallest_normal)
-    if isinstance(eps, int | float | np.integer | np.floating) and not isinstance(eps, bool):
-        if least <= float(eps) < np.finfo(dtype).max:
-            return float(eps)
-        given = str(eps)
-    else:
-        given = f"a {type(eps).__name__}"
-    raise ArgumentError(
-        op, "eps", given, f"a positive number that {dtype} holds, of at least {least:.2g}", "Use eps=1e-5."
-    )
+    remedy = "Use eps=1e-5; a constant row needs it."
+    return validate_number(op, "eps", eps, dtype, positive=True, remedy=remedy)
 
 
 def _validate_entries(op: str, x: Array, axes: Axes) -> None:

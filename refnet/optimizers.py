@@ -39,24 +39,16 @@ def _validate_share(op: str, name: str, value: object) -> float:
     raise ArgumentError(op, name, given_number(value), "a number in [0, 1)", "0.9 is usual.")
 
 
-def _validate_positive(op: str, name: str, value: object, remedy: str) -> float:
-    number = as_number(value)
-    if 0.0 < number < math.inf:
-        return number
-    raise ArgumentError(op, name, given_number(value), "a positive finite number", remedy)
+def _validate_eps(op: str, value: object, dtype: np.dtype[np.floating]) -> float:
+    remedy = "Without it the first step along no gradient is 0 / 0."
+    return validate_number(op, "eps", value, dtype, positive=True, remedy=remedy)
 
 
-def _validate_eps(op: str, value: object) -> float:
-    return _validate_positive(op, "eps", value, "Without it the first step along no gradient is 0 / 0.")
-
-
-def _validate_decay(op: str, value: object) -> float:
-    decay = as_number(value)
-    if 0.0 <= decay < math.inf:
+def _validate_decay(op: str, value: object, dtype: np.dtype[np.floating]) -> float:
+    decay = validate_number(op, "weight_decay", value, dtype, remedy="Use 0.0 for none.")
+    if decay >= 0.0:
         return decay
-    raise ArgumentError(
-        op, "weight_decay", given_number(value), "a finite number that is not negative", "Use 0.0 for none."
-    )
+    raise ArgumentError(op, "weight_decay", str(decay), "a number that is not negative", "Use 0.0 for none.")
 
 
 def _validate_step(op: str, step: Labels) -> int:
@@ -137,7 +129,7 @@ def _momentum_step(
     rate = validate_learning_rate(name, learning_rate, param.dtype)
     kept = _validate_share(name, "momentum", momentum)
     new = 1.0 - _validate_share(name, "dampening", dampening)
-    decay = _validate_decay(name, weight_decay)
+    decay = _validate_decay(name, weight_decay, param.dtype)
     validate_flag(name, "nesterov", nesterov)
     slope: Array = grad + decay * param if decay else grad
     after: Array = kept * velocity + new * slope
@@ -180,7 +172,7 @@ def _adam(
 ) -> tuple[Array, Array, Array]:
     """The direction of the step, and the new moments."""
     first, second = _validate_share(op, "beta1", beta1), _validate_share(op, "beta2", beta2)
-    least, count = _validate_eps(op, eps), _validate_step(op, step)
+    least, count = _validate_eps(op, eps, grad.dtype), _validate_step(op, step)
     m = first * m + (1.0 - first) * grad
     v = second * v + (1.0 - second) * (grad * grad)
     root: Array = np.sqrt(v / _missing(second, count))
@@ -240,7 +232,7 @@ def _adamw_step(
     rate is their alpha and their schedule in one, as in PyTorch.
     """
     rate = validate_learning_rate("adamw_step", learning_rate, param.dtype)
-    decay = _validate_decay("adamw_step", weight_decay)
+    decay = _validate_decay("adamw_step", weight_decay, param.dtype)
     direction, m, v = _adam("adamw_step", grad, m, v, step, beta1=beta1, beta2=beta2, eps=eps)
     return AdamState(param - rate * (direction + decay * param), m, v), NothingKept()
 
@@ -270,7 +262,10 @@ def _rmsprop_step(
     Tieleman & Hinton, Lecture 6.5, COURSERA (2012).
     """
     rate = validate_learning_rate("rmsprop_step", learning_rate, param.dtype)
-    kept, least = _validate_share("rmsprop_step", "decay", decay), _validate_eps("rmsprop_step", eps)
+    kept, least = (
+        _validate_share("rmsprop_step", "decay", decay),
+        _validate_eps("rmsprop_step", eps, param.dtype),
+    )
     v = kept * v + (1.0 - kept) * (grad * grad)
     return SquaresState(param - rate * (grad / (np.sqrt(v) + least)), v), NothingKept()
 
@@ -288,7 +283,7 @@ def _adagrad_step(
     Duchi, Hazan & Singer, Adaptive Subgradient Methods, JMLR 12 (2011).
     """
     rate = validate_learning_rate("adagrad_step", learning_rate, param.dtype)
-    least = _validate_eps("adagrad_step", eps)
+    least = _validate_eps("adagrad_step", eps, param.dtype)
     v = v + grad * grad
     return SquaresState(param - rate * (grad / (np.sqrt(v) + least)), v), NothingKept()
 
@@ -312,7 +307,8 @@ def _clip_by_global_norm(a: Array, b: Array, *, max_norm: float) -> tuple[Clippe
     are infinite: where the sum of the squares is either, it is taken of the entries over the largest one.
     Pascanu, Mikolov & Bengio, On the difficulty of training recurrent neural networks, ICML 2013.
     """
-    most = _validate_positive("clip_by_global_norm", "max_norm", max_norm, "1.0 is usual.")
+    name, remedy = "clip_by_global_norm", "1.0 is usual."
+    most = validate_number(name, "max_norm", max_norm, a.dtype, positive=True, remedy=remedy)
     squares: Array = np.add.reduce(a * a) + np.add.reduce(b * b)
     norm: Array = np.sqrt(squares)
     if np.isinf(squares) or np.equal(squares, 0.0):

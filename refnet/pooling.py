@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
+from refnet.arguments import validate_flag
 from refnet.convolution import Geometry, Pair, validate_pair
 from refnet.op import ArgumentError, Array, Op, Operator
 
@@ -72,7 +73,7 @@ def _windows(
     kernel = validate_pair(op, "size", size, 1)
     steps = kernel if stride is None else validate_pair(op, "stride", stride, 1)
     margins = validate_pair(op, "padding", padding, 0)
-    _validate_flag(op, "ceil_mode", ceil_mode)
+    validate_flag(op, "ceil_mode", ceil_mode)
     image = x.shape[2], x.shape[3]
     outputs = []
     for side, length, k, step, margin in zip(("rows", "columns"), image, kernel, steps, margins, strict=True):
@@ -98,11 +99,6 @@ def _windows(
             )
         outputs.append(count)
     return Windows(Geometry(kernel, steps, margins, (1, 1)), image, (outputs[0], outputs[1]))
-
-
-def _validate_flag(op: str, name: str, value: object) -> None:
-    if not isinstance(value, bool | np.bool_):
-        raise ArgumentError(op, name, repr(value), "True or False", f"Pass {name}=True or leave it out.")
 
 
 def _validate_image(op: str, x: Array) -> None:
@@ -224,7 +220,7 @@ def _avg_pool2d(
     `ceil_mode`, never does.
     """
     windows = _windows("avg_pool2d", x, size, stride, padding, ceil_mode)
-    _validate_flag("avg_pool2d", "count_include_pad", count_include_pad)
+    validate_flag("avg_pool2d", "count_include_pad", count_include_pad)
     kh, kw = windows.geometry.kernel
     rows, columns = (_counted(windows, axis, count_include_pad) for axis in (0, 1))
     divisor = np.multiply.outer(rows, columns).astype(x.dtype)
