@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from refnet.activations import ElementwiseGradients, ReluResiduals, SoftmaxResid
 from specs import SPECS, Spec
 from verify.arithmetic.certified import in_order
 from verify.arithmetic.formats import FLOAT32, FLOAT64, FORMATS, Format
-from verify.laws.examples import output_shapes
+from verify.laws.examples import make_example, output_shapes, shape_at
 
 Values = npt.NDArray[Any]
 
@@ -113,6 +114,29 @@ def test_a_missing_refusal_is_found() -> None:
     )
     for wrong in (under_another_name, without_a_door):
         assert list(not_refused(SPECS["softmax"], wrong, FLOAT64))
+
+
+HOSTILE: tuple[Any, ...] = (10**400, -(10**400), 2**63, 1e300, float("nan"), float("inf"), -1, 0, True, 0.5)
+HOSTILE += ("word", b"", [], [2], (2, 2, 2), (10**400, 1), {}, object(), np.ones(2), np.float64(2.0), 1j)
+
+
+@pytest.mark.parametrize("name", [name for name, spec in SPECS.items() if spec.settings])
+def test_a_setting_is_taken_or_refused_by_name(name: str) -> None:
+    """Whatever it is: no error of Python's or NumPy's, and no NaN from numbers."""
+    spec = SPECS[name]
+    settings = dict(spec.all_settings[0])
+    shape = shape_at(spec, {"batch": 2, "n": 2, "k": 3, "m": 2, "c": 3})
+    x = make_example(spec, FLOAT32, shape, "normal", settings, (0,)).inputs
+    refused = []
+    for setting, value in product(spec.settings, HOSTILE):
+        try:
+            results = in_order(OPS[name](*x, **(settings | {setting.name: value})))
+        except ArgumentError as error:
+            refused.append((setting.name, error.argument))
+        else:
+            assert all(np.isfinite(y).all() for y in results), (setting.name, value)
+    assert len(refused) >= len(HOSTILE) // 2
+    assert all(at_fault == given for given, at_fault in refused)
 
 
 NO_CLASS = np.ones((3, 0))
