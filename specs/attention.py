@@ -297,7 +297,7 @@ SPECS = (
             "query i sees key j where mask_ij is True and, if causal, j <= i",
             "y_i = 0 where it sees none",
         ),
-        settings=(Setting("causal", (False, True)), Setting("scale", (None, 0.3))),
+        settings=(Setting("causal", (False, True)), Setting("scale", (None, 0.0, 0.3))),
         shapes=(
             {"q": 3, "d": 2, "k": 4, "e": 1},
             {"q": 1, "d": 3, "k": 19, "e": 2},

@@ -126,7 +126,7 @@ SPECS = (
         signature="(...)->(...)",
         definition=_leaky_relu,
         inputs=X,
-        settings=(Setting("slope", (0.01, 0.25, 1.5)),),
+        settings=(Setting("slope", (0.01, 0.25, 1.5, 0.0)),),
         kinks=(
             Kink(
                 where="x = 0",

@@ -38,6 +38,11 @@ def _sigmoid_of_absolute(x: Any) -> Any:
     return 1 / (1 + np.exp(-np.abs(x)))
 
 
+def _sigmoid_by_tanh(x: Any) -> Any:
+    half = x.dtype.type(0.5)
+    return half * np.tanh(half * x) + half
+
+
 def _sigmoid_exp_ratio(x: Any) -> Any:
     e = np.exp(x)
     return e / (1 + e)
@@ -391,6 +396,13 @@ MISTAKES = (
         value=_sigmoid_of_absolute,
     ),
     Mistake("sigmoid-steep", "sigmoid", "a scaled argument", ("value",), value=_sigmoid_steep),
+    Mistake(
+        "sigmoid-by-tanh",
+        "sigmoid",
+        "tanh(x / 2) / 2 + 1 / 2 cancels below 0: it is 0 at x = -40, where the value is 4.2e-18",
+        ("value",),
+        value=_sigmoid_by_tanh,
+    ),
     Mistake(
         "sigmoid-exp-ratio",
         "sigmoid",

@@ -50,6 +50,10 @@ def _of_power(power: float, q: Any, k: Any, mask: Any, causal: bool, scale: Any)
     return _masked(_scores(q, k, scale, power), _allowed(mask, causal))
 
 
+def _of_any_scale_but_0(q: Any, k: Any, mask: Any, causal: bool, scale: Any) -> Any:
+    return _masked(_scores(q, k, scale or None), _allowed(mask, causal))
+
+
 def _over_queries(q: Any, k: Any, mask: Any, causal: bool, scale: Any) -> Any:
     return _masked(_scores(q, k, scale), _allowed(mask, causal), axis=-2)
 
@@ -151,6 +155,13 @@ OF_ATTENTION = (
         ("value",),
         value=_as_weighted(partial(_of_power, 0.5)),
         source="esceptico/perceiver-io#9; mlc-ai/mlc-llm#3426; delzac/cntkx#10",
+    ),
+    Mistake(
+        "attention-scale-0-is-none",
+        OP,
+        "a scale of 0 counts as none given: `scale or 1 / sqrt(d)`",
+        ("value",),
+        value=_as_weighted(_of_any_scale_but_0),
     ),
     Mistake(
         "attention-softmax-over-queries",

@@ -34,6 +34,26 @@ def _rows_for_columns(x: Any, w: Any, b: Any, **settings: Any) -> Any:
     )
 
 
+def _by_fft(
+    x: Any, w: Any, b: Any, *, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Any:
+    """The product of the spectra, of which every output has the rounding of the largest one."""
+    (rows, columns), (down, right), (gap, beside) = map(_pair, (stride, padding, dilation))
+    computed = np.float64 if x.dtype == np.float64 else np.float32
+    image = np.pad(x.astype(computed), ((0, 0), (0, 0), (down, down), (right, right)))
+    (o, own, kh, kw), size = w.shape, image.shape[2:]
+    spread = np.zeros((o, own, (kh - 1) * gap + 1, (kw - 1) * beside + 1), computed)
+    spread[:, :, ::gap, ::beside] = w
+    spectrum, kernel = np.fft.rfft2(image), np.conj(np.fft.rfft2(spread, size))
+    first = [out * groups // o * own for out in range(o)]
+    product = np.stack(
+        [(spectrum[:, k : k + own] * kernel[out]).sum(axis=1) for out, k in enumerate(first)], axis=1
+    )
+    inside = [n - m + 1 for n, m in zip(size, spread.shape[2:], strict=True)]
+    y = np.fft.irfft2(product, size)[:, :, : inside[0] : rows, : inside[1] : columns]
+    return (y + b.astype(computed)[:, None, None]).astype(x.dtype)
+
+
 def _without_bias(x: Any, w: Any, b: Any, **settings: Any) -> Any:
     return refnet.conv2d(x, w, np.zeros_like(b), **settings)
 
@@ -210,6 +230,13 @@ def _transposed_dw_flipped(dy: Any, x: Any, w: Any, b: Any, **settings: Any) -> 
 
 
 MISTAKES: tuple[Mistake, ...] = (
+    Mistake(
+        "conv2d-by-fft",
+        "conv2d",
+        "by way of the spectrum every output has the rounding of the largest: small ones keep no digit",
+        ("value",),
+        value=_by_fft,
+    ),
     Mistake(
         "conv2d-kernel-flipped",
         "conv2d",

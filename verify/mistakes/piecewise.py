@@ -37,6 +37,10 @@ def _leaky_default(x: Any, *, slope: float = 0.01) -> Any:
     return refnet.leaky_relu(x)
 
 
+def _leaky_without_0(x: Any, *, slope: float = 0.01) -> Any:
+    return refnet.leaky_relu(x, slope=slope or 0.01)
+
+
 def _leaky_loses_sign(x: Any, *, slope: float = 0.01) -> Any:
     return np.where(x > 0, x, -x * x.dtype.type(slope))
 
@@ -228,6 +232,13 @@ MISTAKES = (
         "the slope is 0.01 whatever is asked for",
         ("value", "special-values"),
         value=_leaky_default,
+    ),
+    Mistake(
+        "leaky-relu-slope-0-is-default",
+        "leaky_relu",
+        "a slope of 0 counts as none given: `slope or 0.01`",
+        ("value",),
+        value=_leaky_without_0,
     ),
     Mistake(
         "leaky-relu-loses-its-sign",

@@ -100,6 +100,11 @@ def _softplus_undivided(x: Any, *, beta: float = 1.0) -> Any:
     return refnet.softplus(x * x.dtype.type(beta))
 
 
+def _softplus_threshold_of_x(x: Any, *, beta: float = 1.0) -> Any:
+    """The threshold of 20 belongs to beta x."""
+    return np.where(x > 20, x, refnet.softplus(x, beta=beta))
+
+
 def _softplus_negated(x: Any, *, beta: float = 1.0) -> Any:
     return -refnet.softplus(-x, beta=beta)
 
@@ -352,6 +357,13 @@ MISTAKES = (
         ("value", "bounds"),
         value=_softplus_without_log1p,
         source="pytorch/pytorch#92114",
+    ),
+    Mistake(
+        "softplus-threshold-of-x",
+        "softplus",
+        "x itself from x = 20 on, not from beta x = 20 on",
+        ("value",),
+        value=_softplus_threshold_of_x,
     ),
     Mistake(
         "softplus-not-divided-by-beta",

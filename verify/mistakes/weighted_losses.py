@@ -172,7 +172,7 @@ MISTAKES = (
         "weighted-labels-ignored-times-zero",
         "weighted_softmax_cross_entropy_with_integer_labels",
         "the losses are multiplied with a mask: NaN times 0 is NaN, and what is ignored reaches the mean",
-        ("special-values", "nan-propagates"),
+        ("special-values",),
         value=_masked_by_a_product,
     ),
     Mistake(
