@@ -297,7 +297,7 @@ SPECS = (
             "query i sees key j where mask_ij is True and, if causal, j <= i",
             "y_i = 0 where it sees none",
         ),
-        settings=(Setting("causal", (False, True)), Setting("scale", (None, 0.0, 0.3))),
+        settings=(Setting("causal", (False, True)), Setting("scale", (None, 0.3))),
         shapes=(
             {"q": 3, "d": 2, "k": 4, "e": 1},
             {"q": 1, "d": 3, "k": 19, "e": 2},
@@ -323,6 +323,12 @@ SPECS = (
                     [[True, True]],
                 ),
                 [[2.0]],
+            ),
+            Case(
+                "a scale of 0 is none of the usual: all share equally",
+                ([[60.0]], [[600.0], [-600.0]], [[1.0], [3.0]], [[True, True]]),
+                [[2.0]],
+                {"scale": 0.0},
             ),
             Case("one key, whatever its score", ([[-9.0]], [[7.0]], [[2.5, -1.0]], [[True]]), [[2.5, -1.0]]),
             Case(

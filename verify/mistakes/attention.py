@@ -160,7 +160,7 @@ OF_ATTENTION = (
         "attention-scale-0-is-none",
         OP,
         "a scale of 0 counts as none given: `scale or 1 / sqrt(d)`",
-        ("value",),
+        ("special-values",),
         value=_as_weighted(_of_any_scale_but_0),
     ),
     Mistake(
