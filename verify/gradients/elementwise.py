@@ -45,7 +45,7 @@ class Comparison(NamedTuple):
     own: Floats
     """What of the bar is the rounding error of the claim."""
     lost: Floats
-    """What rounding may leave of terms that cancel, for each cotangent."""
+    """What rounding may leave of terms that cancel, and what f does not show."""
     dys: Sequence[Cotangent]
 
     @property
@@ -166,11 +166,12 @@ def compare(candidate: Candidate, wide: Sequence[Array], by: Differentiate, seed
         claimed = np.stack([np.asarray(c[order], dtype=np.float64) for c in claims])
         scale, zero = _scale(points[position], estimate.value, estimate.error, natural)
         own = np.stack([r[order] for r in rounding])
+        rows = (-1, *[1] * points[position].ndim)
+        hidden = np.broadcast_to(lost[:, order].reshape(rows), claimed.shape)
         if zero.any():  # f does not change visibly: what it changes by below its last place is open
-            lost[zero, order] = np.maximum(lost[zero, order], _below_the_last_place(candidate, position))
-        failing, doubted = _confirm(
-            by, candidate.f, wide, position, dys, claimed, estimate, own, lost[:, order]
-        )
+            below = np.maximum(hidden, _below_the_last_place(candidate, position))
+            hidden = np.where(zero.reshape(rows), below, hidden)
+        failing, doubted = _confirm(by, candidate.f, wide, position, dys, claimed, estimate, own, hidden)
         bar = estimate.error + own
         with np.errstate(all="ignore"):
             ratio = np.where(claimed == estimate.value, 0.0, abs(claimed - estimate.value) / bar)
@@ -189,7 +190,7 @@ def compare(candidate: Candidate, wide: Sequence[Array], by: Differentiate, seed
                 scale,
                 zero,
                 own,
-                lost[:, order],
+                hidden,
                 cotangents,
             )
         )
@@ -204,14 +205,20 @@ def _examined(candidate: Candidate, position: int, rng: np.random.Generator) -> 
     return None if count >= size else sorted(rng.choice(size, count, replace=False).tolist())
 
 
-def _below_the_last_place(candidate: Candidate, position: int) -> float:
-    """The gradient with which f changes by a last place, of itself or of 1, over the size of an input.
+def _below_the_last_place(candidate: Candidate, position: int) -> Floats:
+    """The gradients with which f changes by a last place, of itself or of 1, where an element moves by its
+    own size, or by 1 if that is less; by the size of the input, if it is 0.
 
-    log(1 + exp(x)) is 0 at -40, where its gradient is 4e-18.
+    log(1 + exp(x)) is 0 at -40, where its gradient is 4e-18. Among biases from 1e-160 to 1e271, a step that
+    shows in f is longer than the stretch in which a sigmoid of one of them changes at all.
     """
+    size = abs(candidate.points[position].astype(np.float64))
+    size = np.minimum(np.where(size > 0.0, size, float(size.max(initial=0.0)) or 1.0), 1.0)
     largest = max((float(abs(y).max(initial=0.0)) for y in candidate.outputs), default=0.0)
-    size = float(abs(candidate.points[position]).max(initial=0.0)) or 1.0
-    return unit_roundoff(candidate.dtype) * max(1.0, largest) / size if math.isfinite(largest) else 0.0
+    if not math.isfinite(largest):
+        return np.zeros_like(size)
+    with np.errstate(over="ignore"):
+        return np.asarray(unit_roundoff(candidate.dtype) * max(1.0, largest) / size)
 
 
 def _scale(x: Array, value: Floats, error: Floats, natural: Floats) -> tuple[Floats, Bools]:
@@ -250,11 +257,7 @@ def _confirm(
         again, bar, _, _ = by(f, points, position, dys, stretch=1.5, elements=suspects.tolist())
         # the interval of a kink counts once: it is the same for both
         bars = np.where(reason == "kink", np.maximum(error, bar) + abs(error - bar), error + bar)
-        margin = (
-            bars
-            + abs(value - again)
-            + np.where(np.isfinite(claimed), lost.reshape(-1, *[1] * (claimed.ndim - 1)), 0.0)
-        )
+        margin = bars + abs(value - again) + np.where(np.isfinite(claimed), lost, 0.0)
         # an infinite change of a claim that is itself finite says nothing; a claim that is not finite does
         margin = np.where(np.isfinite(claimed) | ~np.isfinite(bar), margin + 2 * own, margin)
         wrong = ~(abs(claimed - value) <= margin) & ~(abs(claimed - again) <= margin)

@@ -132,9 +132,11 @@ def _confirmed(candidate: Candidate, evidence: Evidence, kinks: Kinks | None) ->
                 kinks=kinks,
             )
             rows = (len(ratio), -1)
-            claimed, own = (float(part.reshape(rows)[row, element]) for part in (c.claimed, c.own))
+            claimed, own, lost = (
+                float(part.reshape(rows)[row, element]) for part in (c.claimed, c.own, c.lost)
+            )
             value, error, reason = (part.ravel()[element] for part in again[:3])
-            if reason == "" and not abs(claimed - value) <= 2 * (error + own) + c.lost[row]:
+            if reason == "" and not abs(claimed - value) <= 2 * (error + own) + lost:
                 return True
     return False
 

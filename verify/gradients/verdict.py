@@ -137,7 +137,7 @@ def _verdict(
     if all(c.zero.all() for c in comparisons):
         return "inconclusive", "vacuous: every gradient is 0 here, within its error; choose another point"
     for c in comparisons:
-        if c.zero.all() and (abs(c.claimed).reshape(len(c.lost), -1).max(axis=1, initial=0.0) > c.lost).any():
+        if c.zero.all() and (abs(c.claimed) > c.lost).any():
             return "inconclusive", (
                 f"vacuous for {candidate.label(c.position)}: its gradient is 0 here within the error bars, "
                 "so that what vjp claims is not tested; choose another point"
