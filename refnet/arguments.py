@@ -16,14 +16,19 @@ MOST = 2**31 - 1
 """No axis of an array is as long as this in practice, and what is counted up to it overflows no integer."""
 
 
-def validate_count(op: str, name: str, value: object, *, least: int = 1) -> None:
-    """Refuse what is not an integer of at least `least`, or beyond what anything is counted in."""
-    if isinstance(value, int | np.integer) and not isinstance(value, bool) and least <= value <= MOST:
+def validate_count(op: str, name: str, value: object, *, least: int = 1, most: int = MOST) -> None:
+    """Refuse what is not an integer from `least` to `most`."""
+    if isinstance(value, int | np.integer) and not isinstance(value, bool) and least <= value <= most:
         return
     required = f"an integer of at least {least}"
-    if isinstance(value, int | np.integer) and value > MOST:
-        required += f" and at most {MOST}"
-    raise ArgumentError(op, name, repr(value), required, "Pass a count as a Python int.")
+    if isinstance(value, int | np.integer) and value > most:
+        required += f" and at most {most}"
+    raise ArgumentError(op, name, repr(value), required, "Pass it as a Python int.")
+
+
+def validate_index(op: str, name: str, value: object) -> None:
+    """Refuse what an array of int64 cannot hold."""
+    validate_count(op, name, value, least=-(2**63), most=2**63 - 1)
 
 
 def validate_seed(op: str, seed: object) -> int:

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from refnet.arguments import MOST
 from refnet.op import ArgumentError, Array, Op, Operator
 
 __all__ = [
@@ -23,16 +22,20 @@ __all__ = [
 Pair = tuple[int, int]
 
 
+FARTHEST = 2**24
+"""Strides, paddings and dilations up to here leave the sizes of images within the integers of NumPy."""
+
+
 def validate_pair(op: str, name: str, value: object, least: int) -> Pair:
     """A setting for rows and columns, from one number or two."""
     pair = value if isinstance(value, tuple) and len(value) == 2 else (value, value)
     numbers = [int(n) for n in pair if isinstance(n, int | np.integer) and not isinstance(n, bool)]
-    if len(numbers) != 2 or min(numbers) < least or max(numbers) > MOST:
+    if len(numbers) != 2 or min(numbers) < least or max(numbers) > FARTHEST:
         raise ArgumentError(
             op,
             name,
             repr(value),
-            f"an integer of at least {least} and at most {MOST}, or a pair of them",
+            f"an integer of at least {least} and at most {FARTHEST}, or a pair of them",
             f"{name}=2 is (2, 2): rows, then columns.",
         )
     return numbers[0], numbers[1]

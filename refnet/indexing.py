@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refnet.arguments import validate_count
+from refnet.arguments import validate_count, validate_index
 from refnet.op import ArgumentError, Array, Labels, Mask, Op
 
 __all__ = ["embedding", "one_hot"]
@@ -50,7 +50,7 @@ def _embedding(
     refused, negative ones too, which NumPy counts from the end.
     """
     if padding_id is not None:
-        validate_count("embedding", "padding_id", padding_id, least=-(2**63))
+        validate_index("embedding", "padding_id", padding_id)
     kept = np.ones(ids.shape, dtype=bool) if padding_id is None else np.not_equal(ids, padding_id)
     remedy = "Count rows from 0, and name the id of padding with padding_id=..., if there is any."
     _validate_ids("embedding", ids, kept, len(table), remedy)

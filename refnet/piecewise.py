@@ -65,7 +65,8 @@ class PreluGradients(NamedTuple):
 def _prelu(x: Array, slope: Array) -> tuple[Array, PreluResiduals]:
     """y = x for x > 0, slope * x elsewhere: a leaky ReLU whose slope is learned, one for each channel.
 
-    x and y (n, c, ...), slope (c).
+    x and y (n, c, ...), slope (c). The infinities are those of the products; NaN where x is NaN, where x is
+    not above 0 and the slope is NaN, and where one of the two is 0 and the other infinite.
 
     He, Zhang, Ren and Sun, Delving deep into rectifiers (2015), arXiv:1502.01852, equation 1.
     """

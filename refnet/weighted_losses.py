@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refnet.activations import RowTerms, balance, row_terms
-from refnet.arguments import validate_count
+from refnet.arguments import validate_index
 from refnet.losses import LogitGradients, Reduction, reduce_losses, share_of, validate_reduction
 from refnet.op import ArgumentError, Array, Labels, Mask, Op, as_number, validate_classes
 
@@ -138,7 +138,7 @@ def _weighted_softmax_cross_entropy_with_integer_labels(
     validate_classes(name, "z", z)
     _validate_weights(name, weights)
     smoothing = _validate_smoothing(name, label_smoothing)
-    validate_count(name, "ignored_label", ignored_label, least=-(2**63))
+    validate_index(name, "ignored_label", ignored_label)
     validate_reduction(name, reduction)
     kept = np.not_equal(labels, ignored_label)
     _validate_labels(name, labels, kept, z.shape[-1], ignored_label)

@@ -84,6 +84,12 @@ SPECS = (
                 [[3.0, 4.0], [0.0, 0.0]],
                 {"padding_id": -1},
             ),
+            Case(
+                "the row of padding is not read, whatever is in it",
+                ([[nan, inf], [3.0, 4.0]], [1, 0]),
+                [[3.0, 4.0], [0.0, 0.0]],
+                {"padding_id": 0},
+            ),
         ),
         refusals=(
             Refusal(COUNTED_FROM_THE_END, ([[1.0], [2.0]], [-1]), "[0, 2)"),

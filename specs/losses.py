@@ -490,6 +490,13 @@ SPECS = (
                     np.sign(p - t) * _shared(dy, reduction, p.size),
                 ),
             ),
+            Form(
+                "(p - t) / |p - t|, times 1 / n",
+                "HIPS autograd",
+                vjp=lambda dy, y, p, t, *, reduction="mean": (
+                    _shared(dy, reduction, p.size) * (p - t) / np.abs(p - t),
+                ),
+            ),
         ),
         references=(f"{BOYD}, 6.1.2",),
     ),
@@ -550,6 +557,13 @@ SPECS = (
                 "Optax",
                 vjp=lambda dy, y, p, t, *, delta=1.0, reduction="mean": (
                     np.sign(p - t) * _by_both_terms(_shared(dy, reduction, p.size), p - t, delta),
+                ),
+            ),
+            Form(
+                "the same, with (p - t) / |p - t| in the place of the sign",
+                "HIPS autograd",
+                vjp=lambda dy, y, p, t, *, delta=1.0, reduction="mean": (
+                    _by_both_terms(_shared(dy, reduction, p.size), p - t, delta) * (p - t) / np.abs(p - t),
                 ),
             ),
         ),

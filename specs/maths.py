@@ -1,10 +1,10 @@
 """Elementary functions on arrays of exact numbers.
 
 A definition in `specs` calls these on object arrays, and the kind of the elements decides what comes out:
-sympy expressions (to differentiate and to print), arb balls (certified values at any precision), power
-series of balls (certified derivatives), rational numbers and series of them (exact values of rational
-functions). Arrays that are not object arrays pass through NumPy's own functions, which the forms of a spec
-rely on. This is an untyped boundary: sympy and flint carry no types.
+sympy expressions (to differentiate and to print), arb balls (certified values at any precision), rational
+numbers (exact values of rational functions), and either of these on a tape (certified derivatives). Arrays
+that are not object arrays pass through NumPy's own functions, which the forms of a spec rely on. This is an
+untyped boundary: sympy and flint carry no types.
 """
 
 from __future__ import annotations
@@ -147,7 +147,10 @@ class Tape:
 
     def derivatives(self, weighted: Iterable[tuple[Any, Any]]) -> list[Any]:
         """The derivatives of the sum of number times weight by each number on the tape, in its order: None
-        where it does not depend on one."""
+        where it does not depend on one.
+
+        What has no part in the sum hands nothing on: 0 times the slope of log at 0 would be NaN.
+        """
         found: list[Any] = [None] * len(self._steps)
 
         def add(place: int, term: Any) -> None:
@@ -157,7 +160,7 @@ class Tape:
             if isinstance(number, Traced):
                 add(number.place, weight)
         for place in reversed(range(len(found))):
-            if found[place] is not None:
+            if found[place] is not None and not _is_nothing(found[place]):
                 for origin, derivative in self._steps[place]:
                     add(origin, found[place] * derivative)
         return found
@@ -207,6 +210,11 @@ class Traced:
     __rmul__ = __mul__
 
 
+def _is_nothing(number: Any) -> bool:
+    """Whether a number is exactly 0, without any doubt."""
+    return not isinstance(number, Exponential) and bool(number == 0)
+
+
 def _by(number: Any, derivative: Any) -> tuple[tuple[int, Any], ...]:
     """The derivative by a number, if it is on the tape."""
     return ((number.place, derivative),) if isinstance(number, Traced) else ()
@@ -235,8 +243,11 @@ class Exponential:
     def ball(self) -> Any:
         """The number as a ball: infinite when it is too large, an interval around 0 when too small.
 
-        NaN, which decides nothing, while the exponent is too blurred to say.
+        NaN, which decides nothing, while the exponent or the sign is too blurred to say.
         """
+        number = _settled(self.mantissa, self.exponent)
+        if not isinstance(number, Exponential):
+            return number
         if self.exponent < REACH:
             return self.mantissa * self.exponent.exp()
         if self.exponent >= REACH and self.mantissa != 0:
@@ -252,8 +263,8 @@ class Exponential:
         other = _exponential(other)
         difference = other.exponent - self.exponent
         if difference <= 0:
-            return Exponential(self.mantissa + other.mantissa * difference.exp(), self.exponent)
-        return Exponential(other.mantissa + self.mantissa * (-difference).exp(), other.exponent)
+            return _settled(self.mantissa + other.mantissa * difference.exp(), self.exponent)
+        return _settled(other.mantissa + self.mantissa * (-difference).exp(), other.exponent)
 
     def __mul__(self, other: Any) -> Any:
         if isinstance(other, Traced):
@@ -298,7 +309,10 @@ def _settled(mantissa: Any, exponent: Any) -> Any:
     """A ball again, if the number has come within reach.
 
     The mantissa may be beyond all exponents itself: exp(2e19) * exp(1e19)^(-2) is 1, and exp(1e19) is a ball.
+    One that is 0 has no exponent: 0 exp(1e20) + 1 would be exp(-1e20) exp(1e20).
     """
+    if mantissa == 0:
+        return arb(0)
     if abs(exponent) < REACH:
         return mantissa * exponent.exp()
     if isinstance(mantissa, arb) and mantissa.is_finite() and mantissa != 0:
@@ -368,9 +382,15 @@ class Unknown:
     def spread(self, *others: Any) -> Unknown:
         return self
 
+    def __mul__(self, other: Any) -> Any:
+        """By 0 it is NaN or 0, as some skip what is multiplied by 0: NaN is not due, and possible."""
+        known = not isinstance(other, Unknown | np.ndarray | sympy.Basic)
+        return other if self.decided and known and _is_nothing(other) else self
+
     __neg__ = __abs__ = spread
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = spread
+    __add__ = __radd__ = __sub__ = __rsub__ = spread
     __truediv__ = __rtruediv__ = __pow__ = spread
+    __rmul__ = __mul__
 
 
 def _rational_root(value: Any) -> Any:

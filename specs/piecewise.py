@@ -132,8 +132,8 @@ SPECS = (
                 where="x = 0",
                 distance=np.abs,
                 convention="slope",
-                allowed=("slope", 1.0),
-                used_by="PyTorch and TensorFlow take slope, JAX takes 1",
+                allowed=("slope", 1.0, ("slope", 1.0)),
+                used_by="PyTorch and TensorFlow take slope, JAX takes 1, a maximum that shares ties the mean",
             ),
         ),
         laws=("positively-homogeneous", "sign-preserving"),
@@ -158,8 +158,9 @@ SPECS = (
                 where="x = 0",
                 distance=lambda x, slope: np.abs(x),
                 convention="slope",
-                allowed=("slope", 0.0, 1.0),
-                used_by="PyTorch takes slope; Keras, max(0, x) - slope max(0, -x), takes 0",
+                allowed=("slope", 0.0, 1.0, ("slope", 1.0)),
+                used_by="PyTorch takes slope; Keras, max(0, x) - slope max(0, -x), takes 0; a maximum that "
+                "shares ties takes the mean",
             ),
         ),
         equations=(
@@ -181,7 +182,8 @@ SPECS = (
             ),
             Case("the infinities", ([[-inf], [inf]], [0.25]), [[-inf], [inf]]),
             Case("NaN stays where it is", ([[nan, 1.0], [-1.0, 2.0]], [0.5, 0.5]), [[nan, 1.0], [-0.5, 2.0]]),
-            Case("a NaN slope reaches what is below 0", ([[-1.0], [2.0]], [nan]), [[nan], [2.0]]),
+            Case("a NaN slope reaches what is below 0", ([[-1.0]], [nan]), [[nan]]),
+            Case("minus infinity takes the sign of its slope", ([[-inf]], [-0.5]), [[inf]]),
         ),
         refusals=(
             Refusal("slopes of other channels", ([[1.0]], [0.25, 0.25]), "c = 1"),

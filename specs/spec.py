@@ -17,8 +17,8 @@ Exact = npt.NDArray[np.object_]
 
 Floats = npt.NDArray[np.floating]
 SettingValue = str | int | float | bool | None | tuple[int, ...]
-Slope = float | str
-"""A derivative: a number, or the name of the setting or of the input that it is."""
+Slope = float | str | tuple[float | str, float | str]
+"""A derivative: a number, the name of the setting or of the input that it is, or the mean of two of these."""
 
 BATCH = "..."
 """Stands for any number of axes in a signature: where it is first, for batch axes."""
@@ -131,15 +131,22 @@ class Kink:
     times: str = ""
 
     def convention_under(self, settings: Mapping[str, SettingValue]) -> Slope:
-        """The reference's derivative, in numbers unless it is an input."""
+        """The reference's derivative, in numbers unless an input is part of it."""
         return _number(self.convention, settings)
 
     def allowed_under(self, settings: Mapping[str, SettingValue]) -> tuple[Slope, ...]:
-        """The derivatives that are accepted, in numbers unless they are inputs."""
+        """The derivatives that are accepted, in numbers unless an input is part of them."""
         return tuple(_number(slope, settings) for slope in self.allowed)
 
 
 def _number(slope: Slope, settings: Mapping[str, SettingValue]) -> Slope:
+    if isinstance(slope, tuple):
+        a, b = (_one_number(part, settings) for part in slope)
+        return (a, b) if isinstance(a, str) or isinstance(b, str) else (a + b) / 2
+    return _one_number(slope, settings)
+
+
+def _one_number(slope: float | str, settings: Mapping[str, SettingValue]) -> float | str:
     if isinstance(slope, str) and slope not in settings:
         return slope
     value = settings[slope] if isinstance(slope, str) else slope

@@ -5,13 +5,15 @@ What the mean is taken over is part of each definition, because libraries differ
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from math import inf, nan
 from typing import Any
 
 import numpy as np
 
-from specs.activations import shifted_log_softmax, shifted_softmax
+from specs.activations import shifted_log_softmax, shifted_softmax, unshifted_log_softmax
 from specs.losses import BROADCAST, LABELS, LOGITS, REDUCTION, T_BINARY, T_ROW, log_sigmoid, one_hot, reduced
 from specs.maths import exp, is_zero, log, where, zeros
 from specs.spec import Case, Domain, Form, Input, Refusal, Setting, Spec, Variant
@@ -19,7 +21,7 @@ from specs.spec import Case, Domain, Form, Input, Refusal, Setting, Spec, Varian
 WEIGHTS = Input("weights", Domain.WEIGHT, differentiable=False)
 SMOOTHING = Setting("label_smoothing", (0.0, 0.1))
 IGNORABLE = replace(LABELS, outside="ignored_label")
-IGNORED = Setting("ignored_label", (-100, 1), along="c")
+IGNORED = Setting("ignored_label", (-100, 0), along="c")
 SZEGEDY = "Szegedy et al., Rethinking the inception architecture, CVPR 2016, section 7"
 NONE = {"reduction": "none"}
 
@@ -92,9 +94,10 @@ def _two_means(
     label_smoothing: float = 0.0,
     ignored_label: int = -100,
     reduction: str = "mean",
+    log_softmax: Callable[[Any], Any] = shifted_log_softmax,
 ) -> Any:
     """The loss at the label and that of all classes, each reduced by itself, as PyTorch has them."""
-    y, kept = shifted_log_softmax(z), labels != ignored_label
+    y, kept = log_softmax(z), labels != ignored_label
     chosen = np.where(kept, labels, 0)
     own = np.where(kept, weights[chosen], 0.0)
     at_label = -np.take_along_axis(y, chosen[..., None], axis=-1)[..., 0] * own
@@ -220,6 +223,11 @@ SPECS = (
         ),
         forms=(
             Form("two losses, of the label and of all classes", "PyTorch", value=_two_means),
+            Form(
+                "the same of z - logsumexp(z)",
+                "hand-written losses",
+                value=partial(_two_means, log_softmax=unshifted_log_softmax),
+            ),
             Form("softmax(z) sum(t) - t", "PyTorch, JAX", vjp=_slopes_of_labels),
         ),
         variants=(
@@ -269,6 +277,13 @@ SPECS = (
                 ),
                 vjp=lambda dy, y, z, t, w, *, label_smoothing=0.0, reduction="mean": _slopes(
                     dy, z, w * _smooth(t, label_smoothing), reduction
+                ),
+            ),
+            Form(
+                "minus the sum of w t (z - logsumexp(z))",
+                "hand-written losses",
+                value=lambda z, t, w, *, label_smoothing=0.0, reduction="mean": reduced(
+                    -(unshifted_log_softmax(z) * _smooth(t, label_smoothing) * w).sum(axis=-1), reduction
                 ),
             ),
         ),

@@ -230,3 +230,35 @@ def test_a_root_of_a_constant_has_a_value_among_balls() -> None:
     x = sympy.Symbol("x")
     for expression in (sympy.sqrt(3) * x, 3 * x / sympy.sqrt(3)):
         assert (evaluate_expression(expression, {x: arb(2)}) ** 2).overlaps(arb(12))
+
+
+@pytest.mark.parametrize(
+    ("definition", "x", "due"),
+    [
+        (lambda x: x + 0 * exp(x), 2e19, 1.0),
+        (lambda x: 0 * exp(x) - x, 1e300, -1.0),
+        (lambda x: x + 0 * log(x), 0.0, 1.0),
+        (lambda x: x + 0 * sqrt(x), 0.0, 1.0),
+        (lambda x: x / 3 + x * 2 / 3, 1.0, 1.0),
+    ],
+)
+def test_what_is_multiplied_by_0_has_no_part_in_a_gradient(
+    definition: Callable[[Any], Any], x: float, due: float
+) -> None:
+    (slope,) = certify_vjp(definition, [np.array([x])], (0,), np.array([1.0]), FLOAT64, {})
+    assert slope.nearest.tolist() == [due]
+
+
+def test_an_output_without_a_cotangent_has_no_part_in_a_gradient() -> None:
+    dy = (np.array([1.0]), np.array([0.0]))
+    (slope,) = certify_vjp(lambda x: (x, exp(x)), [np.array([1e300])], (0,), dy, FLOAT64, {})
+    assert slope.nearest.tolist() == [1.0]
+
+
+def test_0_times_what_no_ball_holds_is_0() -> None:
+    assert certify(lambda x: 0 * exp(x) + x, [np.array([1e20])], FLOAT64, {}).nearest.tolist() == [1e20]
+
+
+def test_a_quotient_by_0_is_undecided() -> None:
+    with pytest.raises(Undecided):
+        certify_vjp(lambda x: x / 0, [np.array([1.0])], (0,), np.array([1.0]), FLOAT64, {})

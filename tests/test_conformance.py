@@ -727,17 +727,70 @@ def test_a_convention_may_depend_on_a_setting(op: str, setting: str, at_0: float
 
 @pytest.mark.parametrize(
     ("at_0", "named"),
-    [(None, ""), (1.0, "derivative-1-at-x=0"), (0.0, "derivative-0-at-x=0"), (0.75, "fail")],
+    [
+        (lambda slope: slope, ""),
+        (lambda slope: 0 * slope + 1, "derivative-1-at-x=0"),
+        (lambda slope: 0 * slope, "derivative-0-at-x=0"),
+        (lambda slope: (slope + 1) / 2, "derivative-mean-of-slope-and-1-at-x=0"),
+        (lambda slope: 0 * slope + 3, "fail"),
+    ],
 )
-def test_a_convention_may_be_an_input(at_0: float | None, named: str) -> None:
+def test_a_convention_may_be_an_input(at_0: Callable[[Any], Any], named: str) -> None:
     def prelu_vjp(dy: Any, x: Any, slope: Any) -> Any:
         dx, dslope = refnet.prelu.vjp(dy, x, slope)
-        return (dx if at_0 is None else np.where(x == 0, dy * dy.dtype.type(at_0), dx)), dslope
+        return np.where(x == 0, dy * at_0(_of_channels(slope, x)), dx), dslope
 
     candidate = SimpleNamespace(prelu_vjp=prelu_vjp)
     found = outcome(check(candidate, ops=["prelu"], dtypes=["float64"]), "prelu", "vjp")
     assert found.verdict is (FAIL if named == "fail" else PASS)
     assert named == "fail" or found.variant.partition(":")[0] == named
+
+
+def _of_channels(slope: Any, x: Any) -> Any:
+    return slope.reshape(-1, *[1] * (x.ndim - 2))
+
+
+@pytest.mark.parametrize(
+    "prelu",
+    [
+        lambda x, slope: np.where(x < 0, _of_channels(slope, x) * x, x),
+        lambda x, slope: np.maximum(x, 0) - _of_channels(slope, x) * np.maximum(-x, 0),
+        lambda x, slope: np.maximum(x, 0) + _of_channels(slope, x) * np.minimum(x, 0),
+    ],
+    ids=["ONNX", "Keras", "two clippings"],
+)
+def test_a_nan_slope_may_reach_0_and_what_is_above_or_not(prelu: Any) -> None:
+    report = check(SimpleNamespace(prelu=prelu), ops=["prelu"])
+    assert not [o for o in report.outcomes if o.verdict is FAIL]
+
+
+def test_a_gradient_alone_shows_that_the_mean_of_nothing_is_nan() -> None:
+    op = "weighted_softmax_cross_entropy_with_integer_labels"
+
+    def vjp(
+        dy: Any,
+        z: Any,
+        labels: Any,
+        weights: Any,
+        ignored_label: int = -100,
+        reduction: str = "mean",
+        **more: Any,
+    ) -> Any:
+        (dz,) = OPS[op].vjp(dy, z, labels, weights, ignored_label=ignored_label, reduction=reduction, **more)
+        nothing = reduction == "mean" and not weights[labels[labels != ignored_label]].any()
+        return np.full_like(dz, np.nan) if nothing else dz
+
+    found = outcome(check(SimpleNamespace(**{f"{op}_vjp": vjp}), ops=[op], dtypes=["float64"]), op, "vjp")
+    assert found.verdict is PASS
+
+
+def test_a_gradient_that_raises_breaks_no_laws() -> None:
+    def mse_vjp(dy: Any, p: Any, t: Any, *, reduction: str = "mean") -> Any:
+        raise RuntimeError("not yet")
+
+    report = check(SimpleNamespace(mse=refnet.mse.__call__, mse_vjp=mse_vjp), ops=["mse"], dtypes=["float64"])
+    assert {o.aspect for o in report.outcomes if o.verdict is FAIL} == {"vjp"}
+    assert "no call of the vjp returned" in outcome(report, "mse", "law:all").reason
 
 
 @pytest.mark.parametrize("reads_the_row", [True, False])

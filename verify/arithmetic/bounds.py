@@ -366,7 +366,7 @@ def _multiply(a: Bounded, b: Bounded) -> Bounded:
     error = np.abs(a.value) * b.error + np.abs(b.value) * a.error + a.error * b.error
     scales_a, scales_b = _is_power_of_two(a), _is_power_of_two(b)
     exact = scales_a | scales_b
-    # by 0 or by 1 or more nothing underflows; where the error is 0 as well, the 0 is one of them
+    # nothing underflows by a factor of exactly 0, or by an exact power of two from 1 on
     safe = (scales_a & _does_not_shrink(a)) | (scales_b & _does_not_shrink(b))
     rounding = np.where(exact, 0.0, a.model.unit_roundoff * (np.abs(value) + error))
     return Bounded(value, error + rounding + np.where(safe, 0.0, a.model.underflow), a.model)

@@ -8,8 +8,8 @@ Handbook of Floating-Point Arithmetic, 2nd ed., 10.5).
 No precision separates a real number that lies exactly between two numbers of the format. Such a number is
 rational, and so are the functions that reach it: the definition then runs on rational numbers.
 
-Derivatives come from the same definition, on numbers that keep what they were computed from: from the last
-operation back to the first, one run has those by all inputs. No formula of an operator's derivative enters.
+Derivatives come from the same definition, on numbers that keep what they were computed from: one pass from
+the last operation back to the first finds them for all inputs. No formula of an operator's derivative enters.
 """
 
 from __future__ import annotations
@@ -212,7 +212,7 @@ def decide(evaluate: Callable[[Kind], Exact], fmt: Format) -> Truth:
         Undecided: some element stays in doubt.
     """
     found: dict[int, Rounded] = {}
-    numbers = np.empty(0, dtype=object)
+    numbers: Exact | None = None
     for numbers in _refinements(evaluate):
         for position, number in enumerate(numbers.ravel()):
             rounded = found.get(position) or _decided(number, fmt)
@@ -220,6 +220,8 @@ def decide(evaluate: Callable[[Kind], Exact], fmt: Format) -> Truth:
                 found[position] = rounded
         if len(found) == numbers.size:
             break
+    if numbers is None:
+        raise Undecided("no working precision tells which formula is taken")
     with ctx.workprec(PRECISIONS[-1]):
         for position, number in enumerate(numbers.ravel()):
             found[position] = found.get(position) or _between_neighbours(number, fmt)
@@ -236,7 +238,7 @@ def _refinements(evaluate: Callable[[Kind], Exact]) -> Iterator[Exact]:
         with ctx.workprec(bits):
             try:
                 yield evaluate(BALLS)
-            except Indeterminate:  # a branch cannot be chosen yet
+            except (Indeterminate, ZeroDivisionError):  # a branch cannot be chosen yet, or an integer is 0
                 continue
     try:
         with ctx.workprec(PRECISIONS[-1]):  # of the irrational constants, if there are any

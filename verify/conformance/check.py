@@ -19,6 +19,7 @@ from verify.conformance.network_laws import put_to_network_laws
 from verify.conformance.operators import NOTHING_FOR_LAWS, judge_operator
 from verify.conformance.plan import LEVELS, Plan
 from verify.reports.record import Outcome, Report, Verdict
+from verify.suggestions import suggestion
 
 DTYPES = ("float64", "float32")
 """The dtypes of a check that names none."""
@@ -75,7 +76,7 @@ def _known(
     chosen = list(names or default or known)
     for name in chosen:
         if name not in known:
-            raise UsageError(f"{name}: no such {kind}. There are: {', '.join(known)}.")
+            raise UsageError(f"{name}: no such {kind}. {suggestion(name, known)}")
     return chosen
 
 

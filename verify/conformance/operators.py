@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refnet import OPS
-from specs import SPECS, Aspect, Spec, Variant
+from specs import SPECS, Aspect, Slope, Spec, Variant
 from verify.arithmetic.bounds import ErrorBound, stated_bounds, value_bounds, vjp_bounds
 from verify.arithmetic.certified import certify, certify_each, certify_vjp, in_order
 from verify.arithmetic.formats import Format, Truth
@@ -19,6 +19,7 @@ from verify.conformance.findings import Finding
 from verify.conformance.plan import MOST_WITH_GRADIENTS, Plan, draw
 from verify.conformance.shares import allow_shares
 from verify.conformance.trial import (
+    Attempt,
     Expected,
     Results,
     Task,
@@ -40,6 +41,7 @@ LAW_CASES = 5
 regimes, so that all of them are met."""
 
 NOTHING_FOR_LAWS = "no call returned what a law could be put to"
+NOTHING_FOR_GRADIENT_LAWS = "no call of the vjp returned what a law of gradients could be put to"
 
 SEEN_BY_THE_CALL = ("pure", "layout-independent", "residuals-are-kept")
 """Laws that the contract of a call covers, or that only the reference can show."""
@@ -70,11 +72,13 @@ def judge_operator(functions: Functions, name: str, fmt: Format, plan: Plan) -> 
         _, found, more = _judge_gradients(spec, vjp, conventions, drawn, fmt, plan)
         yield from found
         refused |= more
+        if not _returned(found):
+            vjp, no_laws = None, no_laws or NOTHING_FOR_GRADIENT_LAWS
     elif value is not None and spec.differentiable and spec.aspect is Aspect.VALUE:
         yield Finding("vjp", 0, Verdict.NOT_RUN, f"the candidate has no {name}_vjp")
     if no_laws:
         yield Finding("law:all", 0, Verdict.NOT_RUN, no_laws)
-    if not no_laws or variant is not None:
+    if no_laws in ("", NOTHING_FOR_GRADIENT_LAWS) or variant is not None:
         taken = [(c, e) for c, e in drawn if plan.wants(c) and e.inputs[0].ndim not in refused]
         yield from _put_to_the_laws(spec, variant, value, vjp, taken[::LAW_CASES], fmt)
 
@@ -93,8 +97,12 @@ def _is_needed(spec: Spec, plan: Plan, case: int) -> bool:
 def _why_no_laws(variant: Variant | None, found: Sequence[Finding]) -> str:
     if variant is not None:
         return f"the laws are stated for the reference's convention, and this one is {variant.name}"
-    returned = any(finding.aspect == "contract:pure" for finding in found)
-    return "" if returned or not found else NOTHING_FOR_LAWS
+    return "" if _returned(found) or not found else NOTHING_FOR_LAWS
+
+
+def _returned(findings: Sequence[Finding]) -> bool:
+    """Whether any call returned what could be judged."""
+    return any(finding.aspect == "contract:pure" for finding in findings)
 
 
 # ---------------------------------------------------------------------------------------------- the calls
@@ -145,7 +153,12 @@ def _judged(
     off = {(f.aspect, f.case) for f in _off(found, aspects)}
     if off:
         elsewhere = map(under, conventions[1:])
-        right = (each for each in elsewhere if not _off(each[1], aspects) and _passes_any(each[1], off))
+        right = (
+            (convention, findings)
+            for convention, findings in elsewhere
+            if not _off(findings, aspects)
+            and (_passes_any(findings, off) or _states_nan(convention, taken, off))
+        )
         chosen, found = next(right, (chosen, found))
     return Judged(chosen, [*found, *refusals(attempts, task)], refused)
 
@@ -164,6 +177,17 @@ def _passes_any(findings: Sequence[Finding], cases: Set[tuple[str, int]]) -> boo
     """Whether one of the cases passes. What a convention gives at NaN is not known, and so not judged: that
     what is off there is not off under it says nothing."""
     return any((f.aspect, f.case) in cases and f.verdict is Verdict.PASS for f in findings)
+
+
+def _states_nan(convention: Variant | None, attempts: Sequence[Attempt], cases: Set[tuple[str, int]]) -> bool:
+    """Whether one of the cases is of a value that is NaN under the convention: its gradient is not judged."""
+    if convention is None or convention.nan_where is None:
+        return False
+    trials = [each.trial for each in attempts if (each.trial.aspect, each.trial.case) in cases]
+    return any(
+        convention.nan_where(*(x for name, x in trial.inputs.items() if name != "dy"), **trial.settings)
+        for trial in trials
+    )
 
 
 # ------------------------------------------------------------------------------------------ what is due
@@ -414,9 +438,14 @@ def _allow_subgradients(
                     np.where(taken, granted.statistical, bound.statistical),
                 )
                 where = kink.where.replace(" ", "")
-                taken_there = slope if isinstance(slope, str) else f"{slope:g}"
-                variant = f"derivative-{taken_there}-at-{where}: a subgradient other than the reference's"
+                variant = f"derivative-{_named(slope)}-at-{where}: a subgradient other than the reference's"
     return [Expected(truth, bound, variant), *others]
+
+
+def _named(slope: Slope) -> str:
+    if isinstance(slope, tuple):
+        return f"mean-of-{'-and-'.join(map(_named, slope))}"
+    return slope if isinstance(slope, str) else f"{slope:g}"
 
 
 # -------------------------------------------------------------------------------------------------- laws

@@ -75,11 +75,17 @@ def subgradient(
 
 def _exactly(spec: Spec, slope: Slope, inputs: Sequence[Any]) -> tuple[Any, int]:
     """A slope as a fraction."""
+    if isinstance(slope, tuple):
+        (a, below_a), (b, below_b) = (_exactly(spec, part, inputs) for part in slope)
+        return a * below_b + b * below_a, 2 * below_a * below_b
     return (_along_the_first(spec, slope, inputs), 1) if isinstance(slope, str) else slope.as_integer_ratio()
 
 
 def _as_computed(spec: Spec, slope: Slope, inputs: Sequence[Any], model: RoundingModel) -> Any:
     """A slope with its rounding: 1 / 6 is no number of any format."""
+    if isinstance(slope, tuple):
+        a, b = (_as_computed(spec, part, inputs, model) for part in slope)
+        return 0.5 * a + 0.5 * b
     if isinstance(slope, str):
         return _along_the_first(spec, slope, inputs)
     mantissa, _ = math.frexp(abs(slope))

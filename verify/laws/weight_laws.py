@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from verify.arithmetic.formats import Format
@@ -27,20 +29,29 @@ def _plain_without_weights(subject: Subject, example: Example, fmt: Format) -> N
 
 
 def _ignored_do_not_matter(subject: Subject, example: Example, fmt: Format) -> None:
-    """Leaving the examples with the ignored label out changes neither the sum nor the mean."""
+    """Leaving the examples with the ignored label out changes neither the sum nor the mean; nor do they have
+    a gradient, be their logits NaN."""
     z, labels, weights = _all_counting(example)
     if labels.size < 2 or z.shape[-1] < 2:
         raise NotApplicable("one example, or one class: nothing is left beside what is ignored")
     labels.flat[0], labels.flat[1] = 0, 1
     kept = labels != 1
+    lost = np.where(kept[..., None], z, z.dtype.type(np.nan))
     parts = []
     for reduction in ("sum", "mean"):
-        whole = example.with_inputs(z, labels, weights)
-        whole = whole.with_settings(ignored_label=1, reduction=reduction)
-        fewer = whole.with_inputs(z[kept], labels[kept], weights)
-        granted = subject.output_bound(whole, fmt) + subject.output_bound(fewer, fmt)
+        plain = replace(example, dy=np.ones((), z.dtype))
+        plain = plain.with_settings(ignored_label=1, reduction=reduction)
+        whole, fewer = (
+            plain.with_inputs(lost, labels, weights),
+            plain.with_inputs(z[kept], labels[kept], weights),
+        )
+        granted = 2.0 * subject.output_bound(fewer, fmt)
         what = f"the {reduction} with the ignored examples"
         parts.append(Comparison(subject.outputs(whole), subject.outputs(fewer), granted, what))
+        if subject.vjp is not None:
+            (dz,) = subject.gradients(whole)
+            what = f"the gradient of the {reduction} for the ignored examples"
+            parts.append(Comparison(dz[~kept], np.zeros_like(dz[~kept]), 0.0, what))
     require_each(parts)
 
 

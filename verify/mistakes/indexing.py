@@ -36,6 +36,11 @@ def _padded(table: Any, ids: Any, *, padding_id: int | None = None) -> Any:
     return np.where(np.equal(ids, 0)[..., None], table.dtype.type(0), rows)
 
 
+def _padded_by_a_product(table: Any, ids: Any, *, padding_id: int | None = None) -> Any:
+    kept = ~_padded_at(ids, padding_id)
+    return table[np.where(kept, ids, 0)] * kept[..., None].astype(table.dtype)
+
+
 def _from_the_end(table: Any, ids: Any, *, padding_id: int | None = None) -> Any:
     return table[ids]
 
@@ -147,6 +152,13 @@ MISTAKES = (
         "padding is not looked for: -1 reads the last row",
         ("value", "special-values"),
         value=_from_the_end,
+    ),
+    Mistake(
+        "embedding-padding-times-zero",
+        "embedding",
+        "the rows are multiplied with a mask: NaN times 0 is NaN, and what is padding is read",
+        ("special-values",),
+        value=_padded_by_a_product,
     ),
     Mistake(
         "embedding-padding-learns",

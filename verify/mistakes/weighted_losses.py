@@ -85,6 +85,18 @@ def _masked_by_a_product(z: Any, labels: Any, weights: Any, **settings: Any) -> 
     return np.asarray(losses.sum() / ((weight or 1.0) if reduction == "mean" else 1.0), z.dtype)
 
 
+def _gradient_masked_by_a_product(dy: Any, z: Any, labels: Any, weights: Any, **settings: Any) -> Any:
+    """The gradient for class 0 times 0 where the label is the ignored one; of a mean that of all weights."""
+    kept = labels != settings.get("ignored_label", -100)
+    share = dy
+    if settings.get("reduction", "mean") == "mean":
+        share = np.asarray(dy / (weights[np.where(kept, labels, 0)][kept].sum() or 1.0), z.dtype)
+        settings = {**settings, "reduction": "sum"}
+    chosen = np.where(kept, labels, 0)
+    (dz,) = _right.vjp(share, z, chosen, weights, **{**settings, "ignored_label": -100})
+    return (dz * kept[..., None].astype(z.dtype),)
+
+
 def _gradient_over_examples(dy: Any, z: Any, labels: Any, weights: Any, **settings: Any) -> Any:
     """The value is a weighted mean, the gradient that of a mean over the examples."""
     if settings.get("reduction", "mean") != "mean":
@@ -174,6 +186,13 @@ MISTAKES = (
         "the losses are multiplied with a mask: NaN times 0 is NaN, and what is ignored reaches the mean",
         ("special-values",),
         value=_masked_by_a_product,
+    ),
+    Mistake(
+        "weighted-labels-ignored-gradient-times-zero",
+        "weighted_softmax_cross_entropy_with_integer_labels",
+        "the gradients are multiplied with a mask: NaN times 0 is NaN",
+        ("ignored-examples-do-not-matter",),
+        vjp=_gradient_masked_by_a_product,
     ),
     Mistake(
         "weighted-labels-smoothes-ignored",

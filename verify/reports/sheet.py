@@ -3,7 +3,6 @@ its specification says."""
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -29,6 +28,7 @@ from verify.conformance.network import SIZES as NETWORK_SIZES
 from verify.laws.examples import Example, make_example, shape_at
 from verify.laws.laws import laws_of
 from verify.reports.console import broken_name
+from verify.suggestions import suggestion
 
 REQUIRED = inspect.Parameter.empty
 
@@ -42,9 +42,7 @@ class UnknownOperator(LookupError):
 
     def __init__(self, name: str) -> None:
         known = [*SPECS, *NETWORK_SPECS]
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        hint = f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(known)}."
-        super().__init__(f"{name}: no such operator. {hint}")
+        super().__init__(f"{name}: no such operator. {suggestion(name, known)}")
 
 
 def print_index(console: Console) -> None:
@@ -195,6 +193,8 @@ def _values(spec: Spec, setting: Setting) -> str:
 
 
 def _slope(value: Slope) -> str:
+    if isinstance(value, tuple):
+        return f"({' + '.join(map(_slope, value))}) / 2"
     return value if isinstance(value, str) else f"{value:g}"
 
 
