@@ -44,7 +44,7 @@ from verify.reports.record import Outcome, Report, Verdict
 SMALL = {"batch": 2, "n": 2, "k": 3, "m": 2, "c": 3}
 """The sizes at which sympy derives: expressions grow with inputs times outputs."""
 
-INDICES = 8
+INDICES = 4
 """How many masks or labels sympy derives for, if the settings do not ask for more."""
 
 LARGER = {"batch": 4, "n": 4, "k": 5, "m": 3, "c": 5}

@@ -363,9 +363,15 @@ def _of_its_own_kind(
         return np.asarray(rng.random(dims) < 0.7)
     if item.domain is Domain.COUNT:
         return np.asarray(rng.choice((1, 2, 3, 10, 1000), dims))
-    counted = np.asarray(rng.integers(sizes[item.along], size=dims))
+    size = sizes[item.along]
+    counted = np.asarray(rng.integers(size, size=dims))
     outside = settings.get(item.outside)
-    return counted if outside is None else np.where(rng.random(dims) < 0.25, outside, counted)
+    if outside is None:
+        return counted
+    drawn = np.where(rng.random(dims) < 0.25, outside, counted)
+    if drawn.size > 1 and size > 1 and (drawn == outside).all():  # something must be left
+        drawn.flat[0] = (outside + 1) % size
+    return drawn
 
 
 def cotangent(
