@@ -232,7 +232,7 @@ def _bounds(
 WITNESSES: Mapping[Callable[[Spec, Format, int, int], Iterator[Finding]], tuple[Format, ...]] = (
     MappingProxyType(
         {
-            symbolic: (FLOAT64, FLOAT32),
+            symbolic: (FLOAT64,),
             numerical: (FLOAT64,),
             two_formats: (FLOAT32, FLOAT16, BFLOAT16),
         }

@@ -26,7 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import Any, Self
 
 import numpy as np
@@ -65,9 +65,9 @@ SQUARES_UNDERFLOW = 2.0**-900
 """Below, a sum of squares may have lost terms that count: terms of 1e-200 have squares of 0."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class RoundingModel:
-    """The arithmetic that an implementation is granted."""
+    """The arithmetic that an implementation is granted; each is itself alone, and serves as a key."""
 
     unit_roundoff: float
     underflow: float
@@ -304,6 +304,14 @@ def lift(x: Any, model: RoundingModel) -> Bounded:
     """A constant of the reference's own as a Bounded, exact if the format holds it."""
     if isinstance(x, Bounded):
         return x
+    if isinstance(x, float) and x != 0.0:  # 0.0 and -0.0 are one key
+        return _constant(x, model)
+    value = np.asarray(x, dtype=np.float64)
+    return Bounded(value, model.constant_error(value), model)
+
+
+@lru_cache(maxsize=4096)
+def _constant(x: float, model: RoundingModel) -> Bounded:
     value = np.asarray(x, dtype=np.float64)
     return Bounded(value, model.constant_error(value), model)
 
@@ -756,6 +764,7 @@ def stated_bounds(
     return tuple(ErrorBound(d.error, s.error) for d, s in zip(*both, strict=True))
 
 
+@lru_cache
 def granted_model(fmt: Format, *, statistical: bool) -> RoundingModel:
     """The arithmetic that results in a format are granted.
 

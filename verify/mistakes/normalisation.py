@@ -323,7 +323,7 @@ def _others(x: Any) -> tuple[int, ...]:
     return (0, *range(2, x.ndim))
 
 
-def _by_channel(v: Any, x: Any) -> Any:
+def by_channel(v: Any, x: Any) -> Any:
     return np.asarray(v).reshape(-1, *[1] * (x.ndim - 2))
 
 
@@ -336,7 +336,7 @@ def _standardised(x: Any, axes: tuple[int, ...], eps: float, *, less: int = 0) -
 
 
 def _scaled(z: Any, gamma: Any, beta: Any) -> Any:
-    return (_by_channel(gamma, z) * z + _by_channel(beta, z)).astype(gamma.dtype)
+    return (by_channel(gamma, z) * z + by_channel(beta, z)).astype(gamma.dtype)
 
 
 def _batch_unbiased(x: Any, gamma: Any, beta: Any, *, eps: float = 1e-5) -> Any:
@@ -366,7 +366,7 @@ def _batch_one_pass(x: Any, gamma: Any, beta: Any, *, eps: float = 1e-5) -> Any:
 def _batch_gradient(dy: Any, x: Any, gamma: Any, eps: float, *, mean: bool, variance: bool) -> Any:
     axes = _others(x)
     z, inverse = _standardised(x, axes, eps)
-    g = dz = dy * _by_channel(gamma, x)
+    g = dz = dy * by_channel(gamma, x)
     if mean:
         g = g - dz.mean(axis=axes, keepdims=True)
     if variance:
@@ -449,7 +449,7 @@ def _inference_by_batch(x: Any, gamma: Any, beta: Any, mean: Any, var: Any, *, e
 
 
 def _inference_deviation(x: Any, gamma: Any, beta: Any, mean: Any, var: Any, *, eps: float = 1e-5) -> Any:
-    return _scaled((x - _by_channel(mean, x)) / (_by_channel(var, x) + x.dtype.type(eps)), gamma, beta)
+    return _scaled((x - by_channel(mean, x)) / (by_channel(var, x) + x.dtype.type(eps)), gamma, beta)
 
 
 def _inference_gradient_of_training(
@@ -478,7 +478,7 @@ def _group_over_batch(x: Any, gamma: Any, beta: Any, *, groups: int, eps: float 
 def _group_without_variance(dy: Any, x: Any, gamma: Any, beta: Any, *, groups: int, eps: float = 1e-5) -> Any:
     _, dgamma, dbeta = refnet.group_norm.vjp(dy, x, gamma, beta, groups=groups, eps=eps)
     shape = (x.shape[0], groups, -1)
-    dz = (dy * _by_channel(gamma, x)).reshape(shape)
+    dz = (dy * by_channel(gamma, x)).reshape(shape)
     _, inverse = _standardised(x.reshape(shape), (2,), eps)
     return ((dz - dz.mean(axis=2, keepdims=True)) * inverse).reshape(x.shape), dgamma, dbeta
 

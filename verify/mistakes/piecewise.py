@@ -9,6 +9,7 @@ import numpy as np
 import refnet
 from verify.mistakes.activations import GRADIENT
 from verify.mistakes.mistake import Mistake
+from verify.mistakes.normalisation import by_channel
 
 AT_MINUS_INFINITY = "minus infinity times 0 is NaN, where the function is 0"
 EXP_MINUS_ONE = "exp(x) - 1 has no digits left for small x: 0 at -1e-17"
@@ -52,12 +53,8 @@ def _leaky_is_closed(dy: Any, x: Any, *, slope: float = 0.01) -> Any:
 # ------------------------------------------------------------------------------------------------- prelu
 
 
-def _of_channel(slope: Any, x: Any) -> Any:
-    return slope.reshape(-1, *[1] * (x.ndim - 2))
-
-
 def _prelu_by_maximum(x: Any, slope: Any) -> Any:
-    return np.maximum(x, _of_channel(slope, x) * x)
+    return np.maximum(x, by_channel(slope, x) * x)
 
 
 def _prelu_first_slope(x: Any, slope: Any) -> Any:
