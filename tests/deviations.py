@@ -350,15 +350,7 @@ DEVIATIONS: Mapping[tuple[str, str], tuple[Deviation, ...]] = {
         softmax_of_float32("law:vjp-additive"),
     ),
     ("jax", "conv2d"): (GROUPS_BY_ZEROS, rounds("value"), rounds("vjp", "bfloat16")),
-    ("jax", "conv_transpose2d"): (
-        Deviation(
-            "xla-aborts",
-            "vjp",
-            "has no conv_transpose2d_vjp",
-            "the adapter leaves it out: XLA 0.10.2 aborts the process at the slope of some kernels",
-        ),
-        rounds("value"),
-    ),
+    ("jax", "conv_transpose2d"): (rounds("value"),),
     ("jax", "conv1d"): (GROUPS_BY_ZEROS, rounds("value"), rounds("vjp", "bfloat16")),
     ("jax", "max_pool2d"): (rounds("vjp", "bfloat16"),),
     ("jax", "avg_pool2d"): (rounds("value"), rounds("vjp")),

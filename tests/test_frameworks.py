@@ -112,7 +112,8 @@ def test_a_mistake_in_it_would_be_seen(library: str, adapter: Any, monkeypatch: 
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_the_version_and_the_notes_are_in_the_report(library: str, adapter: Any) -> None:
     report = checked(library, "identity")
-    assert report.version == report.environment[library] == adapter.__version__
+    assert report.version == adapter.__version__
+    assert report.version.partition("+")[0] == report.environment[library].partition("+")[0]
     assert report.notes == adapter.NOTES
 
 

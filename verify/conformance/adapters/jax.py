@@ -33,9 +33,9 @@ NOTES = (
     "softplus is jax.nn.softplus(beta x) / beta.",
     'The norms are jax.nn.standardize with algorithm="stable", a scale and a shift; by default it takes the '
     "variance as the mean of the squares less the square of the mean, which cancels. embedding is "
-    "jax.numpy.take.",
-    "Convolutions are jax.lax.conv_general_dilated and conv_transpose, and a sum; of the latter no gradient "
-    "is asked for, because XLA aborts the process at some. Pools are "
+    "jax.numpy.take, and jax.numpy.where for padding. one_hot is jax.nn.one_hot, and where for the values.",
+    "Convolutions are jax.lax.conv_general_dilated and conv_transpose, and a sum; the latter is compiled as "
+    "a whole, without the algebraic simplifier of XLA, which aborts the process at some. Pools are "
     "jax.lax.reduce_window of lax.max and lax.add, the mean by the sum of a window of ones.",
     "jax.nn.dot_product_attention takes values as long as keys: the adapter lengthens the shorter of the two "
     "with zeros, and gives the scale of the length as it was.",
@@ -355,9 +355,13 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
 )
 """By the name in the contract; arrays of JAX in, one or several out."""
 
-WITHOUT_GRADIENT = ("conv_transpose2d",)
-"""Where XLA aborts the process on a CPU, in its algebraic simplifier: of a kernel of shape (1, 1, 3, 2), for
-x of shape (1, 1, 2, 3), strides (3, 2) and pads (2, 3) and (0, 0), for example."""
+COMPILED = {"conv_transpose2d": {"xla_disable_hlo_passes": "algsimp"}}
+"""What is compiled as a whole, and how. The algebraic simplifier of XLA aborts the process on a CPU: for x of
+shape (2, 2, 2, 3), a kernel of (2, 1, 3, 2), strides (3, 2) and pads (2, 3) and (0, 0), for example."""
+
+
+def _compiled(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    return jax.jit(function, compiler_options=COMPILED[name]) if name in COMPILED else function
 
 
 def _array(y: Any) -> Array:
@@ -367,7 +371,7 @@ def _array(y: Any) -> Array:
 
 def _value(name: str, *arrays: Array, **settings: Any) -> Any:
     with jax.enable_x64(True):
-        y = FUNCTIONS[name](*map(numpy.array, arrays), **settings)
+        y = _compiled(name, partial(FUNCTIONS[name], **settings))(*map(numpy.array, arrays))
         return tuple(map(_array, y)) if isinstance(y, tuple) else _array(y)
 
 
@@ -380,14 +384,18 @@ def _vjp(name: str, dy: Array, *arrays: Array, **settings: Any) -> tuple[Array, 
             given = dict(enumerate(inputs)) | dict(zip(differentiable, points, strict=True))
             return FUNCTIONS[name](*given.values(), **settings)
 
-        _, pull_back = jax.vjp(moved, *(inputs[k] for k in differentiable))
-        return tuple(map(_array, pull_back(numpy.array(dy))))
+        def pulled_back(cotangent: Any, *points: Any) -> Any:
+            _, pull_back = jax.vjp(moved, *points)
+            return pull_back(cotangent)
+
+        gradients = _compiled(name, pulled_back)(numpy.array(dy), *(inputs[k] for k in differentiable))
+        return tuple(map(_array, gradients))
 
 
 def __getattr__(name: str) -> Callable[..., Any]:
     """NAME and NAME_vjp of every row."""
     function = name.removesuffix("_vjp")
-    if function not in FUNCTIONS or (name != function and function in WITHOUT_GRADIENT):
+    if function not in FUNCTIONS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     named = partial(_value if name == function else _vjp, function)
     return update_wrapper(named, FUNCTIONS[function], assigned=(), updated=())  # the settings that it takes
