@@ -98,7 +98,8 @@ def main() -> None:
     ):
         cells = [cell for library in libraries for cell in judge(library, op)]
         table.add_row(op, *cells, *([of_onnx(op)] if onnx else []))
-    console = Console(width=max(200, Console().width)) if arguments.markdown else Console()
+    narrow = Console().is_terminal and not arguments.markdown
+    console = Console() if narrow else Console(width=max(200, Console().width))
     names = ["refnet", "numpy", *libraries, *(["onnx"] if onnx else [])]
     console.print(", ".join(f"{name} {version(name)}" for name in names), highlight=False)
     console.print(f"the largest error as a fraction of its bound; {arguments.dtype}, level {arguments.level}")
