@@ -126,7 +126,7 @@ SPECS = (
         signature="(...)->(...)",
         definition=_leaky_relu,
         inputs=X,
-        settings=(Setting("slope", (0.01, 0.25, 1.5, 0.0)),),
+        settings=(Setting("slope", (0.01, 0.25, 1.5)),),
         kinks=(
             Kink(
                 where="x = 0",
@@ -140,6 +140,7 @@ SPECS = (
         cases=(
             Case("both sides, and the kink", ([-2.0, 0.0, 3.0],), [-0.5, 0.0, 3.0], {"slope": 0.25}),
             Case("a slope above 1", ([-2.0, 3.0],), [-3.0, 3.0], {"slope": 1.5}),
+            Case("a slope of 0 is none of the usual", ([-2.0, 3.0],), [0.0, 3.0], {"slope": 0.0}),
             Case("the infinities", ([-inf, inf],), [-inf, inf]),
             Case("NaN stays", ([nan, 1.0],), [nan, 1.0]),
         ),

@@ -349,6 +349,8 @@ DEVIATIONS: Mapping[tuple[str, str], tuple[Deviation, ...]] = {
         softmax_of_float32("law:order-of-keys"),
         softmax_of_float32("law:vjp-additive"),
     ),
+    ("torch", "prelu"): (rounds("vjp"),),
+    ("jax", "one_hot"): (rounds("vjp"),),
     ("jax", "conv2d"): (GROUPS_BY_ZEROS, rounds("value"), rounds("vjp", "bfloat16")),
     ("jax", "conv_transpose2d"): (rounds("value"),),
     ("jax", "conv1d"): (GROUPS_BY_ZEROS, rounds("value"), rounds("vjp", "bfloat16")),

@@ -234,7 +234,7 @@ MISTAKES = (
         "leaky-relu-slope-0-is-default",
         "leaky_relu",
         "a slope of 0 counts as none given: `slope or 0.01`",
-        ("value",),
+        ("special-values",),
         value=_leaky_without_0,
     ),
     Mistake(
