@@ -262,3 +262,14 @@ def test_0_times_what_no_ball_holds_is_0() -> None:
 def test_a_quotient_by_0_is_undecided() -> None:
     with pytest.raises(Undecided):
         certify_vjp(lambda x: x / 0, [np.array([1.0])], (0,), np.array([1.0]), FLOAT64, {})
+
+
+@pytest.mark.parametrize("name", ["exp", "log", "sqrt", "tanh", "erf"])
+@pytest.mark.parametrize("x", [0.0625, 0.75, 2.5])
+def test_the_slopes_of_the_elementary_functions_are_their_derivatives(name: str, x: float) -> None:
+    """By differences of mpmath, which knows none of them."""
+    definition = np.frompyfunc(lambda value: elementary(name, value), 1, 1)
+    (slope,) = certify_vjp(definition, [np.array([x])], (0,), np.array([1.0]), FLOAT64, {})
+    with mpmath.workprec(200):
+        due = mpmath.diff(getattr(mpmath, name), mpmath.mpf(x))
+    assert slope.nearest.tolist() == [float(due)]

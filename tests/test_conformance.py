@@ -793,6 +793,13 @@ def test_a_gradient_that_raises_breaks_no_laws() -> None:
     assert "no call of the vjp returned" in outcome(report, "mse", "law:all").reason
 
 
+def test_a_replay_of_a_case_without_a_gradient_says_nothing_of_the_vjp() -> None:
+    known = len(SPECS["relu"].cases)
+    beyond = next(n for n in range(40) if draw(SPECS["relu"], FLOAT64, n, 0).inputs[0].size >= 257)
+    report = check("refnet", ops=["relu"], dtypes=["float64"], case=known + beyond)
+    assert not [o for o in report.outcomes if o.aspect in ("vjp", "law:all")]
+
+
 @pytest.mark.parametrize("reads_the_row", [True, False])
 def test_the_row_of_padding_may_be_read_and_learns_nothing(reads_the_row: bool) -> None:
     """As torch.nn.functional.embedding has it, whose padding is a row of the table."""
@@ -1159,7 +1166,7 @@ def test_the_package_of_a_module_is_in_the_environment() -> None:
         ({"target": "numpy.no_such_module"}, "no such module"),
         ({"target": ""}, "no such module"),
         ({"target": "no/such/file.py"}, "there is no such file"),
-        ({"target": "refnet", "ops": ["sofmax"]}, "sofmax: no such operator"),
+        ({"target": "refnet", "ops": ["sofmax"]}, "sofmax: no such operator. Did you mean softmax"),
         ({"target": "refnet", "dtypes": ["float128"]}, "float128: no such dtype"),
         ({"target": "refnet", "level": "full"}, "full: no such level"),
         ({"target": "refnet", "seed": -1}, "counted from 0"),

@@ -72,13 +72,14 @@ def judge_operator(functions: Functions, name: str, fmt: Format, plan: Plan) -> 
         _, found, more = _judge_gradients(spec, vjp, conventions, drawn, fmt, plan)
         yield from found
         refused |= more
-        if not _returned(found):
-            vjp, no_laws = None, no_laws or NOTHING_FOR_GRADIENT_LAWS
+        if found and not _returned(found):
+            vjp = None
+            yield Finding("law:all", 0, Verdict.NOT_RUN, NOTHING_FOR_GRADIENT_LAWS)
     elif value is not None and spec.differentiable and spec.aspect is Aspect.VALUE:
         yield Finding("vjp", 0, Verdict.NOT_RUN, f"the candidate has no {name}_vjp")
     if no_laws:
         yield Finding("law:all", 0, Verdict.NOT_RUN, no_laws)
-    if no_laws in ("", NOTHING_FOR_GRADIENT_LAWS) or variant is not None:
+    if not no_laws or variant is not None:
         taken = [(c, e) for c, e in drawn if plan.wants(c) and e.inputs[0].ndim not in refused]
         yield from _put_to_the_laws(spec, variant, value, vjp, taken[::LAW_CASES], fmt)
 
