@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from refnet.op import FLOATS, HALF, UNPLAIN, Activation, ArgumentError, Array, Labels, Op, is_plain
+from refnet.op import FLOATS, HALF, UNPLAIN, Activation, ArgumentError, Array, Labels, Mask, Op, is_plain
 
 HEADS = ("softmax", "sigmoid")
 
@@ -29,6 +29,30 @@ def validate_count(op: str, name: str, value: object, *, least: int = 1, most: i
 def validate_index(op: str, name: str, value: object) -> None:
     """Refuse what an array of int64 cannot hold."""
     validate_count(op, name, value, least=-(2**63), most=2**63 - 1)
+
+
+def validate_range(
+    op: str,
+    name: str,
+    indices: Labels,
+    size: int,
+    remedy: str,
+    *,
+    meaning: str = "",
+    counted: Mask | None = None,
+) -> None:
+    """Refuse indices outside [0, size), of those that are `counted`; `meaning` says what is counted."""
+    bad = (indices < 0) | (indices >= size)
+    if counted is not None:
+        bad = bad & counted
+    if bad.any():
+        raise ArgumentError(
+            op,
+            name,
+            f"with {int(bad.sum())} of {indices.size} out of range, the first of them {int(indices[bad][0])}",
+            f"integers in [0, {size}){meaning}",
+            remedy,
+        )
 
 
 def validate_seed(op: str, seed: object) -> int:
@@ -229,16 +253,8 @@ def validate_labels(
     if not len(x):
         raise ArgumentError(op, f"x{of}", f"of shape {x.shape}", "at least one sample", "A mean needs one.")
     classes = 2 if head == "sigmoid" else outputs
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= classes:
-        bad = (labels < 0) | (labels >= classes)
-        raise ArgumentError(
-            op,
-            f"labels{of}",
-            f"with {int(bad.sum())} of {labels.size} out of range, the first of them {int(labels[bad][0])}",
-            f"integers in [0, {classes}), the classes of the network",
-            "Count classes from 0; np.unique(labels, return_inverse=True) does.",
-        )
+    remedy = "Count classes from 0; np.unique(labels, return_inverse=True) does."
+    validate_range(op, f"labels{of}", labels, classes, remedy, meaning=", the classes of the network")
 
 
 def validate_one_label_each(op: str, labels: object, x: Array, *, of: str = "") -> None:

@@ -6,23 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refnet.arguments import validate_count, validate_index
+from refnet.arguments import validate_count, validate_index, validate_range
 from refnet.op import ArgumentError, Array, Labels, Mask, Op
 
 __all__ = ["embedding", "one_hot"]
-
-
-def _validate_ids(op: str, ids: Labels, counted: Mask, size: int, remedy: str) -> None:
-    """Refuse ids outside [0, size), of those that are `counted`."""
-    bad = counted & ((ids < 0) | (ids >= size))
-    if bad.any():
-        raise ArgumentError(
-            op,
-            "ids",
-            f"with {int(bad.sum())} of {ids.size} out of range, the first of them {int(ids[bad][0])}",
-            f"integers in [0, {size})",
-            remedy,
-        )
 
 
 # --------------------------------------------------------------------------------------------- embedding
@@ -53,7 +40,7 @@ def _embedding(
         validate_index("embedding", "padding_id", padding_id)
     kept = np.ones(ids.shape, dtype=bool) if padding_id is None else np.not_equal(ids, padding_id)
     remedy = "Count rows from 0, and name the id of padding with padding_id=..., if there is any."
-    _validate_ids("embedding", ids, kept, len(table), remedy)
+    validate_range("embedding", "ids", ids, len(table), remedy, counted=kept)
     rows = np.where(kept, ids, 0)
     # of an empty table only padding is asked for, which needs no row
     some: Array = table if len(table) else np.zeros((1, table.shape[-1]), dtype=table.dtype)
@@ -108,7 +95,7 @@ def _one_hot(ids: Labels, values: Array, *, classes: int) -> tuple[Array, OneHot
             "shape (2,): the values off and on",
             "For zeros and ones use np.array([0.0, 1.0]); the dtype of the result is that of this array.",
         )
-    _validate_ids("one_hot", ids, np.ones(ids.shape, dtype=bool), classes, "Count classes from 0.")
+    validate_range("one_hot", "ids", ids, classes, "Count classes from 0.")
     hot = ids[..., None] == np.arange(classes)
     y: Array = np.where(hot, values[1], values[0])
     return y, OneHotResiduals(hot)

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from refnet.activations import RowTerms, balance, row_terms
+from refnet.arguments import validate_range
 from refnet.op import ArgumentError, Array, Labels, Op, validate_classes, validate_number
 
 __all__ = [
@@ -272,15 +273,8 @@ def _softmax_cross_entropy_with_integer_labels(
 
 
 def _validate_labels(op: str, labels: Labels, classes: int) -> None:
-    if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-        bad = labels[(labels < 0) | (labels >= classes)]
-        raise ArgumentError(
-            op,
-            "labels",
-            f"with {bad.size} of {labels.size} out of range, the first of them {int(bad[0])}",
-            f"integers in [0, {classes}), the number of classes",
-            "Count classes from 0; mask the rows to be ignored before the loss.",
-        )
+    remedy = "Count classes from 0; mask the rows to be ignored before the loss."
+    validate_range(op, "labels", labels, classes, remedy, meaning=", the number of classes")
 
 
 def label_loss_slope(probabilities: Array, labels: Labels) -> Array:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refnet.activations import RowTerms, balance, row_terms
-from refnet.arguments import validate_index
+from refnet.arguments import validate_index, validate_range
 from refnet.losses import LogitGradients, Reduction, reduce_losses, share_of, validate_reduction
 from refnet.op import ArgumentError, Array, Labels, Mask, Op, as_number, validate_classes
 
@@ -39,18 +39,6 @@ def _validate_smoothing(op: str, label_smoothing: object) -> float:
     raise ArgumentError(
         op, "label_smoothing", repr(label_smoothing), "a number in [0, 1]", "0.1 is usual, 0.0 is none."
     )
-
-
-def _validate_labels(op: str, labels: Labels, kept: Labels, classes: int, ignored_label: int) -> None:
-    bad = kept & ((labels < 0) | (labels >= classes))
-    if bad.any():
-        raise ArgumentError(
-            op,
-            "labels",
-            f"with {int(bad.sum())} of {labels.size} out of range, the first of them {int(labels[bad][0])}",
-            f"integers in [0, {classes}), or ignored_label = {ignored_label}",
-            "Count classes from 0.",
-        )
 
 
 # --------------------------------------------------------------------------------------- distributions
@@ -141,7 +129,9 @@ def _weighted_softmax_cross_entropy_with_integer_labels(
     validate_index(name, "ignored_label", ignored_label)
     validate_reduction(name, reduction)
     kept = np.not_equal(labels, ignored_label)
-    _validate_labels(name, labels, kept, z.shape[-1], ignored_label)
+    or_ignored = f", or ignored_label = {ignored_label}"
+    remedy = "Count classes from 0."
+    validate_range(name, "labels", labels, z.shape[-1], remedy, meaning=or_ignored, counted=kept)
     chosen = np.where(kept, labels, 0)
     at_label = (chosen[..., None] == np.arange(z.shape[-1])) & kept[..., None]
     target: Array = np.where(at_label, (1.0 - smoothing) * weights, 0.0)

@@ -10,7 +10,6 @@ import numpy as np
 from specs.maths import where
 from specs.spec import Case, Domain, Form, Input, Refusal, Setting, Spec, Variant
 
-IDS = "integer"
 COUNTED_FROM_THE_END = "an id below 0, which NumPy counts from the end"
 
 
@@ -40,7 +39,7 @@ def _by_product(dy: Any, y: Any, table: Any, ids: Any, *, padding_id: int | None
 
 
 def _one_hot(ids: Any, values: Any, *, classes: int) -> Any:
-    hot = np.equal(np.asarray(ids)[..., None], np.arange(classes))
+    hot = np.equal(ids[..., None], np.arange(classes))
     return where(hot, values[1], values[0])
 
 
@@ -94,7 +93,7 @@ SPECS = (
         refusals=(
             Refusal(COUNTED_FROM_THE_END, ([[1.0], [2.0]], [-1]), "[0, 2)"),
             Refusal("an id beyond the last row, as ids that count from 1", ([[1.0], [2.0]], [2]), "[0, 2)"),
-            Refusal("ids that are floats", ([[1.0], [2.0]], [1.0]), IDS),
+            Refusal("ids that are floats", ([[1.0], [2.0]], [1.0]), "integer"),
             Refusal(
                 "another negative id than that of padding", ([[1.0]], [-2]), "[0, 1)", {"padding_id": -1}
             ),

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from specs import Kink, Spec
-from specs.spec import Slope
+from specs import Kink, Slope, Spec
 from verify.arithmetic.bounds import (
     Bounded,
     ErrorBound,

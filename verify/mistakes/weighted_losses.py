@@ -16,7 +16,7 @@ def _mean_over_kept(z: Any, labels: Any, weights: Any, **settings: Any) -> Any:
     """The sum over the number of labels that are not ignored."""
     if settings.get("reduction", "mean") != "mean":
         return _right(z, labels, weights, **settings)
-    kept = max(int((labels != settings.get("ignored_label", -100)).sum()), 1)
+    kept = max(int(_kept(labels, **settings).sum()), 1)
     total = _right(z, labels, weights, **{**settings, "reduction": "sum"})
     return np.asarray(total / kept, z.dtype)
 
@@ -25,8 +25,7 @@ def _total_clamped(z: Any, labels: Any, weights: Any, **settings: Any) -> Any:
     """Guarded against 0 / 0 by max(total, 1)."""
     if settings.get("reduction", "mean") != "mean":
         return _right(z, labels, weights, **settings)
-    kept = labels != settings.get("ignored_label", -100)
-    weight = max(float(weights[np.where(kept, labels, 0)][kept].sum()), 1.0)
+    weight = max(float(weights[labels[_kept(labels, **settings)]].sum()), 1.0)
     total = _right(z, labels, weights, **{**settings, "reduction": "sum"})
     return np.asarray(total / weight, z.dtype)
 
@@ -40,6 +39,24 @@ def _ignored_counts(z: Any, labels: Any, weights: Any, **settings: Any) -> Any:
     return np.asarray(total / (weight or 1.0), z.dtype)
 
 
+def _kept(labels: Any, **settings: Any) -> Any:
+    return labels != settings.get("ignored_label", -100)
+
+
+def _weight(labels: Any, weights: Any, **settings: Any) -> Any:
+    """What the mean is taken over: the weights of the labels that are not ignored, or 1 if there is none."""
+    return weights[labels[_kept(labels, **settings)]].sum() or 1.0
+
+
+def _reduced(losses: Any, labels: Any, weights: Any, **settings: Any) -> Any:
+    """As the right losses are reduced."""
+    reduction = settings.get("reduction", "mean")
+    if reduction == "none":
+        return losses
+    share = _weight(labels, weights, **settings) if reduction == "mean" else 1.0
+    return np.asarray(losses.sum() / share, losses.dtype)
+
+
 def _smoothes_ignored(z: Any, labels: Any, weights: Any, **settings: Any) -> Any:
     """The smoothed part of an ignored example is not left out."""
     settings = {**settings, "reduction": "none"} if settings.get("reduction") == "none" else settings
@@ -48,11 +65,7 @@ def _smoothes_ignored(z: Any, labels: Any, weights: Any, **settings: Any) -> Any
     ignored = labels == settings.get("ignored_label", -100)
     share = settings.get("label_smoothing", 0.0) / z.shape[-1]
     losses = losses + np.where(ignored, spread * share, 0.0).astype(z.dtype)
-    reduction = settings.get("reduction", "mean")
-    if reduction == "none":
-        return losses.astype(z.dtype)
-    weight = np.where(ignored, 0.0, weights[np.clip(labels, 0, len(weights) - 1)]).sum()
-    return np.asarray(losses.sum() / ((weight or 1.0) if reduction == "mean" else 1.0), z.dtype)
+    return _reduced(losses.astype(z.dtype), labels, weights, **settings)
 
 
 def _smooth_without_weights(z: Any, labels: Any, weights: Any, **settings: Any) -> Any:
@@ -63,37 +76,24 @@ def _smooth_without_weights(z: Any, labels: Any, weights: Any, **settings: Any) 
     plain = {**settings, "reduction": "none"}
     spread = _right(z, labels, ones, **{**plain, "label_smoothing": 1.0})
     losses = (1.0 - smoothing) * losses + smoothing * spread
-    reduction = settings.get("reduction", "mean")
-    if reduction == "none":
-        return losses.astype(z.dtype)
-    kept = labels != settings.get("ignored_label", -100)
-    weight = weights[np.where(kept, labels, 0)][kept].sum()
-    return np.asarray(losses.sum() / ((weight or 1.0) if reduction == "mean" else 1.0), z.dtype)
+    return _reduced(losses.astype(z.dtype), labels, weights, **settings)
 
 
 def _masked_by_a_product(z: Any, labels: Any, weights: Any, **settings: Any) -> Any:
     """The loss of class 0 times 0 where the label is the ignored one."""
-    kept = labels != settings.get("ignored_label", -100)
-    reduction = settings.get("reduction", "mean")
-    chosen = np.where(kept, labels, 0)
-    losses = _right(
-        z, chosen, weights, **{**settings, "ignored_label": -100, "reduction": "none"}
-    ) * kept.astype(z.dtype)
-    if reduction == "none":
-        return losses
-    weight = weights[chosen][kept].sum()
-    return np.asarray(losses.sum() / ((weight or 1.0) if reduction == "mean" else 1.0), z.dtype)
+    kept = _kept(labels, **settings)
+    unignored = {**settings, "ignored_label": -100, "reduction": "none"}
+    losses = _right(z, np.where(kept, labels, 0), weights, **unignored)
+    return _reduced(losses * kept.astype(z.dtype), labels, weights, **settings)
 
 
 def _gradient_masked_by_a_product(dy: Any, z: Any, labels: Any, weights: Any, **settings: Any) -> Any:
     """The gradient for class 0 times 0 where the label is the ignored one; of a mean that of all weights."""
-    kept = labels != settings.get("ignored_label", -100)
-    share = dy
+    kept, share = _kept(labels, **settings), dy
     if settings.get("reduction", "mean") == "mean":
-        share = np.asarray(dy / (weights[np.where(kept, labels, 0)][kept].sum() or 1.0), z.dtype)
+        share = np.asarray(dy / _weight(labels, weights, **settings), z.dtype)
         settings = {**settings, "reduction": "sum"}
-    chosen = np.where(kept, labels, 0)
-    (dz,) = _right.vjp(share, z, chosen, weights, **{**settings, "ignored_label": -100})
+    (dz,) = _right.vjp(share, z, np.where(kept, labels, 0), weights, **{**settings, "ignored_label": -100})
     return (dz * kept[..., None].astype(z.dtype),)
 
 
