@@ -179,15 +179,26 @@ def test_the_options_reach_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
     refnet(
         *("check", "kernels.py", "--op", "relu", "--op", "tanh", "--dtype", "float16"),
         *("--level", "deep", "--seed", "7", "--case", "3"),
+        *("--contract", "inside=float16", "--contract", "subnormals=kept"),
     )
     told = [
         (arguments, {k: v for k, v in settings.items() if k != "progress"}) for arguments, settings in calls
     ]
     assert told == [
-        (("kernels.py",), {"ops": None, "dtypes": None, "level": "ci", "seed": 0, "case": None}),
         (
             ("kernels.py",),
-            {"ops": ["relu", "tanh"], "dtypes": ["float16"], "level": "deep", "seed": 7, "case": 3},
+            {"ops": None, "dtypes": None, "level": "ci", "seed": 0, "case": None, "contract": []},
+        ),
+        (
+            ("kernels.py",),
+            {
+                "ops": ["relu", "tanh"],
+                "dtypes": ["float16"],
+                "level": "deep",
+                "seed": 7,
+                "case": 3,
+                "contract": ["inside=float16", "subnormals=kept"],
+            },
         ),
     ]
 

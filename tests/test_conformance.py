@@ -27,6 +27,7 @@ from specs import SPECS, Spec
 from tests.candidates import networks, plain, shapes
 from verify.arithmetic.bounds import ErrorBound
 from verify.arithmetic.certified import Undecided
+from verify.arithmetic.contracts import contract_of
 from verify.arithmetic.formats import FLOAT32, FLOAT64, FORMATS, Truth
 from verify.conformance import TargetError, UsageError, assert_conforms, check, plan
 from verify.conformance.check import DTYPES
@@ -1328,7 +1329,7 @@ def test_the_bounds_of_a_network_are_below_what_tensorfloat32_loses(name: str, d
     widths = [
         float(bound.deterministic.max() / np.abs(truth.nearest.astype(np.float64)).max())
         for case in range(LEVELS["ci"] // CASES)
-        for truth, bound, _ in expect_network(function, fmt, network_trial(name, fmt, case, 0))
+        for truth, bound, _ in expect_network(function, contract_of(fmt), network_trial(name, fmt, case, 0))
         if truth.nearest.any()  # not behind neurons that are off for all samples
     ]
     assert np.median(widths) < 2**10 * fmt.unit_roundoff

@@ -16,6 +16,7 @@ from specs import SPECS
 from tests.candidates.mistaken import NAMED
 from verify.arithmetic.bounds import ErrorBound, value_bound, value_bounds, vjp_bounds
 from verify.arithmetic.certified import certify_each, certify_vjp
+from verify.arithmetic.contracts import contract_of
 from verify.arithmetic.formats import FLOAT16, FLOAT32, FLOAT64, FORMATS, Format, Truth, ulp
 from verify.conformance import check
 from verify.conformance.check import DTYPES
@@ -82,7 +83,7 @@ def _operators(op: str, fmt: Format) -> Iterator[Evidence]:
 def _networks(name: str, fmt: Format) -> Iterator[Evidence]:
     for case in range(4):
         trial = network_trial(name, fmt, case, 0)
-        due = expect_network(NETWORK_FUNCTIONS[name], fmt, trial)
+        due = expect_network(NETWORK_FUNCTIONS[name], contract_of(fmt), trial)
         example = Example(trial.arguments, trial.settings, np.zeros(()), "")
         truths = tuple(expected.truth for expected in due)
         yield Evidence(

@@ -17,6 +17,7 @@ import pytest
 from rich.console import Console
 
 import verify.reports
+from verify.files import ensure_writable, write_whole
 from verify.reports import (
     Diagnosis,
     Outcome,
@@ -28,7 +29,6 @@ from verify.reports import (
     to_json,
     write_json,
 )
-from verify.reports.files import ensure_writable, write_whole
 from verify.reports.json_report import plain
 from verify.reports.neighbourhood import decimal, shown_of
 

@@ -2,6 +2,7 @@
 
     verify.check("my_kernels.py")                        every operator that a module has: a `Report`
     verify.assert_conforms(my_softmax, "softmax")        one function, as an assertion
+    verify.sweep("torch", "gelu", "float32")             every number of a format: a `SweepReport`
     verify.gradcheck(f, vjp, inputs)                     any function with a hand-written gradient
     verify.assert_gradients(f, vjp, inputs)              the same, as an assertion
 
@@ -12,7 +13,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from verify.conformance import TargetError, UsageError, assert_conforms, check
+    from verify.conformance import (
+        QuestionError,
+        SweepError,
+        SweepReport,
+        TargetError,
+        UsageError,
+        assert_conforms,
+        check,
+        sweep,
+    )
     from verify.gradients import (
         Chart,
         GradcheckReport,
@@ -28,7 +38,16 @@ if TYPE_CHECKING:
     from verify.reports import Diagnosis, Outcome, Report, Verdict, Worst
 else:
     _HOMES = {
-        "verify.conformance": ("TargetError", "UsageError", "assert_conforms", "check"),
+        "verify.conformance": (
+            "QuestionError",
+            "SweepError",
+            "SweepReport",
+            "TargetError",
+            "UsageError",
+            "assert_conforms",
+            "check",
+            "sweep",
+        ),
         "verify.gradients": (
             "Chart",
             "GradcheckReport",
@@ -61,7 +80,10 @@ __all__ = [
     "GradcheckReport",
     "Kinks",
     "Outcome",
+    "QuestionError",
     "Report",
+    "SweepError",
+    "SweepReport",
     "TargetError",
     "UsageError",
     "Verdict",
@@ -72,6 +94,7 @@ __all__ = [
     "check_hessian_symmetry",
     "gradcheck",
     "hessian_vector_product",
+    "sweep",
     "symmetric",
     "through",
     "triangular",

@@ -10,7 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -108,7 +108,7 @@ def _progress(total: int, console: Console | None = None) -> Iterator[Callable[[
 
 def _writable(path: Path | None) -> None:
     """Complain about a file that cannot be written before the work rather than after it."""
-    from verify.reports.files import ensure_writable
+    from verify.files import ensure_writable
 
     try:
         if path is not None:
@@ -147,6 +147,23 @@ def _deliver(report: Report, json: Path | None, *, strict: bool, full: bool) -> 
 
 # ---------------------------------------------------------------------------------------------- commands
 
+TargetArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="TARGET",
+        help="The path of a Python file, the dotted name of a module, or a shipped adapter: sklearn, "
+        "torch or jax.",
+    ),
+]
+ContractOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--contract",
+        metavar="NAME=VALUE",
+        help="What is promised other than the default of the dtype; may be repeated. inside, saved, "
+        "products: a format; subnormals: kept or flushed; specials: required or any; variant: a name.",
+    ),
+]
 OpOption = Annotated[
     list[str] | None,
     typer.Option("--op", metavar="NAME", help="An operator; may be repeated. All of them, if none is named."),
@@ -182,14 +199,7 @@ def refnet(
 
 @app.command()
 def check(
-    target: Annotated[
-        str,
-        typer.Argument(
-            metavar="TARGET",
-            help="The path of a Python file, the dotted name of a module, or a shipped adapter: sklearn, "
-            "torch or jax.",
-        ),
-    ],
+    target: TargetArgument,
     op: OpOption = None,
     dtype: Annotated[
         list[str] | None,
@@ -203,6 +213,7 @@ def check(
     case: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="Replay this one case, as a report names it.")
     ] = None,
+    contract: ContractOption = None,
     strict: StrictOption = False,
     json: JsonOption = None,
 ) -> None:
@@ -225,7 +236,14 @@ def check(
     try:
         with _progress(len(names)) as begin:
             report = judge(
-                target, ops=op, dtypes=dtype, level=level.value, seed=seed, case=case, progress=begin
+                target,
+                ops=op,
+                dtypes=dtype,
+                level=level.value,
+                seed=seed,
+                case=case,
+                contract=contract or [],
+                progress=begin,
             )
     except UsageError as error:
         _fail(error, WRONG_USAGE)
@@ -259,6 +277,88 @@ def selfcheck(
     except UsageError as error:
         _fail(error, WRONG_USAGE)
     _deliver(report, json, strict=strict, full=True)
+
+
+@app.command()
+def sweep(
+    target: TargetArgument,
+    op: Annotated[str, typer.Option("--op", metavar="NAME", help="An operator of one array, elementwise.")],
+    dtype: Annotated[
+        str, typer.Option(metavar="NAME", help="float16 or bfloat16: 2^16 inputs; float32: 2^32.")
+    ] = "float32",
+    derivative: Annotated[
+        bool, typer.Option("--derivative", help="Its NAME_vjp at a cotangent of 1, not its value.")
+    ] = False,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A setting other than its default; may be repeated."),
+    ] = None,
+    contract: ContractOption = None,
+    journal: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Keep what is done here: a sweep that was stopped goes on."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that share the work.")] = os.cpu_count() or 1,
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write all counts as JSON (refnet.sweep/1).")
+    ] = None,
+) -> None:
+    """Put every number of a format to a unary operator, or to its derivative: how many results are rounded
+    correctly, how far off the others are, and at which inputs.
+
+    Exit codes: 0 nothing is beyond its bound; 1 something is; 2 wrong usage; 3 the sweep could not run, or a
+    file cannot be written; 130 interrupted (with --journal, the next one goes on).
+    """
+    _writable(json)
+    from verify.conformance import TargetError, UsageError
+    from verify.conformance.sweeps import QuestionError, SweepError
+    from verify.conformance.sweeps import sweep as examine
+    from verify.reports.sweep import print_sweep, write_sweep
+
+    try:
+        with _share() as advance:
+            report = examine(
+                target,
+                op,
+                dtype,
+                derivative=derivative,
+                settings=dict(map(_setting, setting or [])),
+                contract=contract or [],
+                journal=journal,
+                jobs=jobs,
+                progress=advance,
+            )
+    except (UsageError, QuestionError) as error:
+        _fail(error, WRONG_USAGE)
+    except (TargetError, SweepError) as error:
+        _fail(error, NOT_DONE)
+    console = _Output()
+    _write(json, lambda path: write_sweep(report, path), console)
+    print_sweep(report, console)
+    raise typer.Exit(SOMETHING_FAILS if report.fails else 0)
+
+
+def _setting(given: str) -> tuple[str, str | int | float]:
+    """A setting as it is typed: a number if it reads as one."""
+    name, equals, value = given.partition("=")
+    if not equals:
+        _fail(f"{given}: a setting is given as NAME=VALUE.", WRONG_USAGE)
+    for kind in (int, float):
+        with suppress(ValueError):
+            return name, kind(value)
+    return name, value
+
+
+@contextmanager
+def _share() -> Iterator[Callable[[int, int], None]]:
+    """A bar of blocks that are done, with the time that is left."""
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("")
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 @app.command()

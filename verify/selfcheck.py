@@ -96,7 +96,7 @@ def _witnessed(spec: Spec, level: str, seed: int) -> Iterator[Outcome]:
             continue
         for fmt in formats:
             findings = witness(spec, fmt, LEVELS[level], seed)
-            yield from outcomes(spec.name, fmt.name, findings, lambda case: _replay(spec, level, seed))
+            yield from outcomes(spec.name, fmt.name, findings, lambda finding: _replay(spec, level, seed))
 
 
 def _replay(spec: Spec, level: str, seed: int) -> str:

@@ -12,8 +12,9 @@ A sum of n terms t with value s, added in any order, has two bounds:
 * statistical: lambda u sqrt(m^2 n^3 / 3 + v n^2 / 2) + u |s|, with m and v the mean and the variance of the
   terms. Independent roundings of mean zero give lambda u sqrt(sum of the squared partial sums) with
   probability 1 - 2 exp(-lambda^2 / 2) (Azuma's inequality), and the average of that sum over the orders is
-  at most m^2 n^3 / 3 + v n^2 / 2. With lambda = 6 an honest sum in an average order exceeds it once in 3e7;
-  one that adds thousands of sorted terms, whose partial sums are the largest of all orders, may exceed it.
+  at most m^2 n^3 / 3 + v n^2 / 2. Lambda is such that of all the sums of a check together one exceeds it
+  with the probability `FAILURE`; one that adds thousands of sorted terms, whose partial sums are the largest
+  of all orders, may exceed it.
 
 Products that are summed (a matrix product) add one rounding for each term. A term added to a finished sum
 is one more term of the same sum, because an implementation may start from it, as it does from a bias; and two
@@ -38,12 +39,19 @@ from refnet import Operator
 from refnet.smooth import normal_cdf, normal_density
 from specs import Spec
 from verify.arithmetic.certified import in_order
-from verify.arithmetic.formats import FLOAT16, FLOAT32, Format
+from verify.arithmetic.contracts import Arithmetic, Contract, Grant, contract_of
+from verify.arithmetic.formats import Format
 
 Floats = npt.NDArray[np.float64]
 
-LAMBDA = 6.0
-"""Standard deviations in the statistical bound."""
+FAMILY = 2**24
+"""Sums that one check may hold to the statistical bound: those of all operators at level ci are fewer."""
+
+FAILURE = 1e-6
+"""The probability that any of them exceeds it, of right computations whose roundings are random."""
+
+LAMBDA = math.sqrt(2.0 * math.log(2.0 * FAMILY / FAILURE))
+"""Standard deviations in the statistical bound, 7.9: each of the sums exceeds it with FAILURE / FAMILY."""
 
 ELEMENTARY_ULP = {
     "exp": 3.0, "expm1": 3.0, "log": 3.0, "log1p": 3.0, "power": 8.0, "sqrt": 2.0, "tanh": 5.0,
@@ -78,12 +86,22 @@ class RoundingModel:
     """Numbers of smaller magnitude may be read, and stored, as 0."""
     memory: Format | None = None
     """The format in which results are kept, if it is a narrower one."""
+    operand_roundoff: float = 0.0
+    """The relative error of reading an operand of a matrix product in a narrower format."""
 
     @classmethod
-    def of(cls, fmt: Format, *, statistical: bool, flush_to_zero: bool, memory: Format | None = None) -> Self:
+    def of(
+        cls,
+        fmt: Format,
+        *,
+        statistical: bool,
+        flush_to_zero: bool,
+        memory: Format | None = None,
+        operand_roundoff: float = 0.0,
+    ) -> Self:
         underflow = fmt.smallest_normal if flush_to_zero else fmt.smallest_subnormal
         flushed_below = underflow if flush_to_zero else 0.0
-        return cls(fmt.unit_roundoff, underflow, statistical, fmt, flushed_below, memory)
+        return cls(fmt.unit_roundoff, underflow, statistical, fmt, flushed_below, memory, operand_roundoff)
 
     def constant_error(self, value: Floats) -> Floats:
         """What a constant loses when it is stored: a learning rate of 0.1 is no number of any format.
@@ -547,8 +565,15 @@ def _sign(a: Bounded) -> Bounded:
     return Bounded(value, np.where(undecided, 1.0 + np.abs(value), 0.0), a.model)
 
 
+def _as_operand(x: Bounded) -> tuple[Floats, Floats]:
+    """The magnitudes of an operand and their errors, with that of reading it."""
+    size = np.abs(x.value)
+    narrowed = x.model.operand_roundoff
+    return size, x.error + narrowed * (size + x.error) if narrowed else x.error
+
+
 def _matmul(a: Bounded, b: Bounded) -> Bounded:
-    (av, ae), (bv, be) = (np.abs(a.value), a.error), (np.abs(b.value), b.error)
+    (av, ae), (bv, be) = map(_as_operand, (a, b))
     value = a.value @ b.value
     inherited = av @ be + ae @ bv + ae @ be
     count = _is_term(av, ae) @ _is_term(bv, be)
@@ -713,10 +738,10 @@ def value_bound(
     spec: Spec,
     inputs: Sequence[npt.NDArray[Any]],
     settings: Mapping[str, Any],
-    fmt: Format,
+    grant: Grant,
 ) -> ErrorBound:
     """The bound of the operator's one output: the largest over refnet's code and the spec's other forms."""
-    (bound,) = value_bounds(op, spec, inputs, settings, fmt)
+    (bound,) = value_bounds(op, spec, inputs, settings, grant)
     return bound
 
 
@@ -725,10 +750,10 @@ def value_bounds(
     spec: Spec,
     inputs: Sequence[npt.NDArray[Any]],
     settings: Mapping[str, Any],
-    fmt: Format,
+    grant: Grant,
 ) -> tuple[ErrorBound, ...]:
     """The bound of each output of an operator."""
-    both = [bounded_values(op, spec, inputs, settings, fmt, statistical) for statistical in (False, True)]
+    both = [bounded_values(op, spec, inputs, settings, grant, statistical) for statistical in (False, True)]
     return tuple(ErrorBound(d.error, s.error) for d, s in zip(*both, strict=True))
 
 
@@ -738,12 +763,12 @@ def vjp_bounds(
     dy: Any,
     inputs: Sequence[npt.NDArray[Any]],
     settings: Mapping[str, Any],
-    fmt: Format,
+    grant: Grant,
 ) -> tuple[ErrorBound, ...]:
     """The bounds of the gradients: the largest over refnet's code and the spec's other forms. Of several
     outputs, `dy` is a tuple.
     """
-    both = [_bounded_vjp(op, spec, dy, inputs, settings, fmt, statistical) for statistical in (False, True)]
+    both = [_bounded_vjp(op, spec, dy, inputs, settings, grant, statistical) for statistical in (False, True)]
     return tuple(ErrorBound(d.error, s.error) for d, s in zip(*both, strict=True))
 
 
@@ -752,30 +777,33 @@ def stated_bounds(
     dy: npt.NDArray[Any],
     inputs: Sequence[npt.NDArray[Any]],
     settings: Mapping[str, Any],
-    fmt: Format,
+    grant: Grant,
 ) -> tuple[ErrorBound, ...]:
     """The bounds of gradients that a convention states: those of its own formula."""
-    both = []
+    both, output = [], contract_of(grant).output
     for statistical in (False, True):
-        model = granted_model(fmt, statistical=statistical)
+        model = granted_model(grant, statistical=statistical)
         with np.errstate(all="ignore"):
             found = gradients(carried(dy, model), *in_model(inputs, model), **settings)
-        both.append([stored(g, fmt) for g in found])
+        both.append([stored(g, output) for g in found])
     return tuple(ErrorBound(d.error, s.error) for d, s in zip(*both, strict=True))
 
 
-@lru_cache
-def granted_model(fmt: Format, *, statistical: bool) -> RoundingModel:
-    """The arithmetic that results in a format are granted.
+def granted_model(grant: Grant, *, statistical: bool) -> RoundingModel:
+    """The arithmetic that results under a contract are granted."""
+    return _granted_model(contract_of(grant).arithmetic(), statistical)
 
-    The half formats compute in float32 and round once at the end. Subnormal numbers may be flushed to zero,
-    as compilers and accelerators do, except on the way to float16, which lives on them: its smallest normal
-    number is 6e-5.
-    """
-    flush_to_zero = fmt is not FLOAT16
-    if fmt.precision >= FLOAT32.precision:
-        return RoundingModel.of(fmt, statistical=statistical, flush_to_zero=flush_to_zero)
-    return RoundingModel.of(FLOAT32, statistical=statistical, flush_to_zero=flush_to_zero, memory=fmt)
+
+@lru_cache
+def _granted_model(arithmetic: Arithmetic, statistical: bool) -> RoundingModel:
+    output, inside, _, products, flush = arithmetic
+    return RoundingModel.of(
+        inside,
+        statistical=statistical,
+        flush_to_zero=flush,
+        memory=output if output.precision < inside.precision else None,
+        operand_roundoff=products.unit_roundoff if products.precision < inside.precision else 0.0,
+    )
 
 
 def in_model(inputs: Sequence[Any], model: RoundingModel) -> list[Any]:
@@ -818,11 +846,12 @@ def cover(result: Bounded, form: Bounded) -> Bounded:
 
 
 def stored(result: Bounded, fmt: Format) -> Bounded:
-    """A result in memory: a subnormal number may be flushed to zero, a half format rounds once more."""
+    """A result in memory: a subnormal number may be flushed to zero, and a format that is narrower than that
+    of the computation rounds once more."""
     size = np.abs(result.value)
     flushed = np.where(size < result.model.flushed_below, size, 0.0)
     result = Bounded(result.value, np.maximum(result.error, flushed), result.model)
-    if fmt.precision >= FLOAT32.precision:
+    if fmt.precision >= result.model.fmt.precision:
         return result
     u = fmt.unit_roundoff
     error = result.error + u * (np.abs(result.value) + result.error) + fmt.smallest_subnormal
@@ -834,16 +863,16 @@ def bounded_values(
     spec: Spec,
     inputs: Sequence[Any],
     settings: Mapping[str, Any],
-    fmt: Format,
+    grant: Grant,
     statistical: bool = False,
 ) -> tuple[Bounded, ...]:
     """The outputs of an operator, each with its bound: the largest over refnet's code and the other forms."""
-    model = granted_model(fmt, statistical=statistical)
+    model, output = granted_model(grant, statistical=statistical), contract_of(grant).output
     with np.errstate(all="ignore"):
-        outputs = _in_memory(op.forward(*in_model(inputs, model), **settings)[0], fmt)
+        outputs = _in_memory(op.forward(*in_model(inputs, model), **settings)[0], output)
         for form in spec.forms:
             if form.value is not None:
-                others = _in_memory(form.value(*in_model(inputs, model), **settings), fmt)
+                others = _in_memory(form.value(*in_model(inputs, model), **settings), output)
                 outputs = tuple(cover(y, other) for y, other in zip(outputs, others, strict=True))
     return outputs
 
@@ -853,18 +882,35 @@ def _in_memory(results: Any, fmt: Format) -> tuple[Bounded, ...]:
     return tuple(stored(y, fmt) for y in in_order(results))
 
 
+def _saved(residuals: Any, contract: Contract) -> Any:
+    """Residuals as a backward finds them: rounded to the format in which they are kept, if it is narrower.
+
+    What carries no error is an argument, or a choice of arguments, and is a number of that format already.
+    """
+    if contract.saved.precision >= contract.inside.precision:
+        return residuals
+    if isinstance(residuals, Bounded):
+        kept = stored(residuals, contract.saved)
+        return Bounded(kept.value, np.where(residuals.error == 0.0, 0.0, kept.error), kept.model)
+    if isinstance(residuals, tuple):
+        return tuple.__new__(type(residuals), (_saved(item, contract) for item in residuals))
+    return residuals
+
+
 def _bounded_vjp(
     op: Operator,
     spec: Spec,
     dy: Any,
     inputs: Sequence[npt.NDArray[Any]],
     settings: Mapping[str, Any],
-    fmt: Format,
+    grant: Grant,
     statistical: bool,
 ) -> tuple[Bounded, ...]:
-    model = granted_model(fmt, statistical=statistical)
+    model, contract = granted_model(grant, statistical=statistical), contract_of(grant)
+    fmt = contract.output
     with np.errstate(all="ignore"):
         outputs, residuals = op.forward(*in_model(inputs, model), **settings)
+        residuals = _saved(residuals, contract)
         cotangent: Any = (
             tuple.__new__(type(outputs), (carried(d, model) for d in dy))
             if isinstance(outputs, tuple)
@@ -874,10 +920,10 @@ def _bounded_vjp(
         read = [_as_read(x, model) for x in inputs]
         if any(changed is not x for changed, x in zip(read, inputs, strict=True)):
             _, residuals = op.forward(*in_model(read, model), **settings)
-            others = _in_memory(op.backward(residuals, cotangent), fmt)
+            others = _in_memory(op.backward(_saved(residuals, contract), cotangent), fmt)
             gradients = tuple(_or_as(g, other) for g, other in zip(gradients, others, strict=True))
         forms = [form for form in spec.forms if form.vjp is not None]
-        each = bounded_values(op, spec, inputs, settings, fmt, statistical) if forms else ()
+        each = bounded_values(op, spec, inputs, settings, grant, statistical) if forms else ()
         for form in forms:
             if form.vjp is not None:
                 y = each if isinstance(outputs, tuple) else each[0]
@@ -892,10 +938,10 @@ def composition_bound(
     x: npt.NDArray[Any],
     other: npt.NDArray[Any],
     settings: Mapping[str, Any],
-    fmt: Format,
+    grant: Grant,
 ) -> Floats:
     """The bound of `second(first(x), other)`, with the errors of the first carried through the second."""
-    model = granted_model(fmt, statistical=False)
+    model, fmt = granted_model(grant, statistical=False), contract_of(grant).output
     with np.errstate(all="ignore"):
         inner: Any = first.forward(*in_model([x], model))[0]
         inner = stored(inner, fmt)

@@ -28,6 +28,7 @@ from verify.arithmetic.formats import Format, Truth, Values
 
 Definition = Callable[..., Any]
 Exact = npt.NDArray[np.object_]
+Floats = npt.NDArray[np.float64]
 Kind = Callable[[float], Any]
 """A kind of exact number: how to make one from a float."""
 
@@ -37,6 +38,13 @@ last where the cube of one of the largest is an exponent."""
 
 SHARP = 2.0**-24
 """How closely the fraction of an ulp must be known."""
+
+
+MOST_THROUGH_FLOAT64 = 24
+"""The precision up to which a number may be rounded to float64 on its way, away from the middles."""
+
+CLEAR = 60
+"""Bits of a ball that leave its float64 in no doubt, to within its last place."""
 
 
 class Undecided(ArithmeticError):
@@ -53,8 +61,10 @@ class Rounded(NamedTuple):
     @property
     def value(self) -> float:
         """As a float64, which holds the numbers of every format; 2^(emax + 1) is stored as infinity."""
-        with np.errstate(over="ignore"):
-            return float(np.ldexp(float(self.multiple), self.exponent))
+        try:
+            return math.ldexp(self.multiple, self.exponent)
+        except OverflowError:
+            return math.copysign(math.inf, self.multiple)
 
 
 def certify(
@@ -211,25 +221,43 @@ def decide(evaluate: Callable[[Kind], Exact], fmt: Format) -> Truth:
     Raises:
         Undecided: some element stays in doubt.
     """
-    found: dict[int, Rounded] = {}
     numbers: Exact | None = None
+    nearest, fraction, settled = (np.empty(0), np.empty(0), np.empty(0, dtype=bool))
     for numbers in _refinements(evaluate):
-        for position, number in enumerate(numbers.ravel()):
-            rounded = found.get(position) or _decided(number, fmt)
+        if settled.size != numbers.size or not settled.any():
+            nearest, fraction, settled = _through_float64(numbers, fmt)
+        for position in np.flatnonzero(~settled):
+            rounded = _decided(numbers.flat[position], fmt)
             if rounded is not None:
-                found[position] = rounded
-        if len(found) == numbers.size:
+                nearest[position], fraction[position] = rounded.value, rounded.fraction
+                settled[position] = True
+        if settled.all():
             break
     if numbers is None:
         raise Undecided("no working precision tells which formula is taken")
     with ctx.workprec(PRECISIONS[-1]):
-        for position, number in enumerate(numbers.ravel()):
-            found[position] = found.get(position) or _between_neighbours(number, fmt)
-    shape = numbers.shape
-    ordered = [found[position] for position in range(len(found))]
+        for position in np.flatnonzero(~settled):
+            rounded = _between_neighbours(numbers.flat[position], fmt)
+            nearest[position], fraction[position] = rounded.value, rounded.fraction
     with np.errstate(over="ignore"):
-        nearest = np.array([r.value for r in ordered], dtype=np.float64).reshape(shape).astype(fmt.dtype)
-    return Truth(nearest, np.array([r.fraction for r in ordered], dtype=np.float64).reshape(shape))
+        in_format = nearest.reshape(numbers.shape).astype(fmt.dtype)
+    return Truth(in_format, fraction.reshape(numbers.shape))
+
+
+def _through_float64(numbers: Exact, fmt: Format) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:
+    """Sharp balls rounded to float64 first, all together: the nearest numbers of the format, what was rounded
+    off, and where that leaves no doubt.
+
+    A ball of `CLEAR` bits is within 2^-51 of its float64: 2^-27 ulp of a format of 24 bits. Only what is
+    farther than `SHARP` from the middle between two numbers of it is clear.
+    """
+    if fmt.precision > MOST_THROUGH_FLOAT64:
+        return np.empty(numbers.size), np.empty(numbers.size), np.zeros(numbers.size, dtype=bool)
+    sharp = [isinstance(v, arb) and v.is_finite() and v.rel_accuracy_bits() >= CLEAR for v in numbers.flat]
+    wide = np.array([float(v) if fine else 0.0 for v, fine in zip(numbers.flat, sharp, strict=True)])
+    truth = Truth.rounding(wide, fmt)
+    clear = np.array(sharp, dtype=bool) & (np.abs(truth.fraction) < 0.5 - SHARP)
+    return truth.nearest.astype(np.float64) + 0.0, truth.fraction, clear
 
 
 def _refinements(evaluate: Callable[[Kind], Exact]) -> Iterator[Exact]:

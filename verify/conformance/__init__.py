@@ -3,5 +3,15 @@
 from verify.conformance.assertions import assert_conforms
 from verify.conformance.candidate import TargetError, UsageError
 from verify.conformance.check import check
+from verify.conformance.sweeps import QuestionError, SweepError, SweepReport, sweep
 
-__all__ = ["TargetError", "UsageError", "assert_conforms", "check"]
+__all__ = [
+    "QuestionError",
+    "SweepError",
+    "SweepReport",
+    "TargetError",
+    "UsageError",
+    "assert_conforms",
+    "check",
+    "sweep",
+]

@@ -46,5 +46,6 @@ def assert_conforms(
 
 
 def _replay(name: str, place: Place) -> str:
-    op, dtype, level, seed, case = place
-    return f"assert_conforms({name}, {op!r}, ..., dtypes={[dtype]}, {level=}, {seed=}, {case=})"
+    op, dtypes, level, seed, case = place.op, [place.dtype], place.level, place.seed, place.case
+    numbered = "" if place.swept is not None else f", {case=}"
+    return f"assert_conforms({name}, {op!r}, ..., {dtypes=}, {level=}, {seed=}{numbered})"

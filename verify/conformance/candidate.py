@@ -21,6 +21,7 @@ import numpy as np
 from specs import SPECS
 from verify.conformance.adapters import ADAPTERS
 from verify.conformance.contract import told
+from verify.conformance.findings import Swept
 from verify.conformance.network import NETWORK_FUNCTIONS
 
 
@@ -33,13 +34,16 @@ class UsageError(Exception):
 
 
 class Place(NamedTuple):
-    """All that determines a case, beside the target."""
+    """All that determines a case, beside the target: one that was drawn, or all numbers of the format."""
 
     op: str
     dtype: str
     level: str
     seed: int
     case: int
+    contract: tuple[str, ...] = ()
+    """What is promised other than the default."""
+    swept: Swept | None = None
 
 
 Replay = Callable[[Place], str]
@@ -87,13 +91,26 @@ def _packages(target: str) -> Mapping[str, str]:
 
 
 def _replay_of_command(target: str, place: Place) -> str:
-    options = " ".join(f"--{option} {value}" for option, value in place._asdict().items())
-    return f"refnet check {shlex.quote(target)} {options}"
+    words = ["refnet", "check", target, "--op", place.op, "--dtype", place.dtype]
+    if place.swept is None:
+        words += ["--level", place.level, "--seed", str(place.seed), "--case", str(place.case)]
+    else:
+        words[1] = "sweep"
+        words += ["--derivative"] * place.swept.derivative
+        words += [word for name, value in place.swept.settings for word in ("--setting", f"{name}={value}")]
+    words += [word for option in place.contract for word in ("--contract", option)]
+    return shlex.join(words)
 
 
 def _replay_of_object(name: str, place: Place) -> str:
+    promised = f", contract={[*place.contract]}" if place.contract else ""
+    if place.swept is not None:
+        derivative, settings = place.swept
+        options = f", {derivative=}" if derivative else ""
+        options += f", settings={dict(settings)}" if settings else ""
+        return f"verify.sweep({name}, {place.op!r}, {place.dtype!r}{options}{promised})"
     ops, dtypes, level, seed, case = [place.op], [place.dtype], place.level, place.seed, place.case
-    return f"verify.check({name}, {ops=}, {dtypes=}, {level=}, {seed=}, {case=})"
+    return f"verify.check({name}, {ops=}, {dtypes=}, {level=}, {seed=}, {case=}{promised})"
 
 
 def _module(target: str) -> ModuleType:

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from specs import SPECS
-from verify.arithmetic.formats import FORMATS, Format
+from verify.arithmetic.contracts import Contract, promised
+from verify.arithmetic.formats import FORMATS
 from verify.conformance.candidate import Candidate, Place, UsageError, load
 from verify.conformance.findings import Finding, outcomes
 from verify.conformance.network import NETWORK_FUNCTIONS, judge_network
@@ -33,17 +34,20 @@ def check(
     level: str = "ci",
     seed: int = 0,
     case: int | None = None,
+    contract: Sequence[str] = (),
     progress: Callable[[str], None] = lambda op: None,
 ) -> Report:
     """Judge a candidate: a module path, a dotted name, the name of an adapter, or any object.
 
     `ops` and `dtypes` restrict the check, `case` replays one case; `progress` is told of each operator.
+    `contract` says what the candidate promises other than the default of each dtype, as the command line
+    takes it: ["inside=float16", "subnormals=kept"], see `verify.arithmetic.contracts`.
 
     Raises:
-        UsageError: an operator, dtype, level, case or target that does not exist.
+        UsageError: an operator, dtype, level, case, promise or target that does not exist.
         TargetError: the target cannot be imported, or has no function of the contract.
     """
-    selection = select(ops, dtypes, level, seed, case)
+    selection = select(ops, dtypes, level, seed, case, contract)
     return judge_candidate(load(target), selection, progress)
 
 
@@ -51,12 +55,19 @@ class Selection(NamedTuple):
     """What is to be checked."""
 
     ops: Sequence[str]
-    formats: Sequence[Format]
+    contracts: Sequence[Contract]
     plan: Plan
+    promises: tuple[str, ...] = ()
+    """What of the contracts is not the default, as it was given."""
 
 
 def select(
-    ops: Iterable[str] | None, dtypes: Iterable[str] | None, level: str, seed: int, case: int | None
+    ops: Iterable[str] | None,
+    dtypes: Iterable[str] | None,
+    level: str,
+    seed: int,
+    case: int | None,
+    contract: Sequence[str] = (),
 ) -> Selection:
     """What these arguments of a check select.
 
@@ -67,7 +78,12 @@ def select(
     if seed < 0 or (case is not None and case < 0):
         raise UsageError(f"seed {seed}, case {case}: seeds and cases are counted from 0.")
     formats = [FORMATS[dtype] for dtype in _known("dtype", dtypes, tuple(FORMATS), DTYPES)]
-    return Selection(_known("operator", ops, (*SPECS, *NETWORK_FUNCTIONS)), formats, Plan(level, seed, case))
+    chosen = _known("operator", ops, (*SPECS, *NETWORK_FUNCTIONS))
+    try:
+        contracts = [promised(contract, fmt) for fmt in formats]
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    return Selection(chosen, contracts, Plan(level, seed, case), tuple(contract))
 
 
 def _known(
@@ -84,12 +100,12 @@ def judge_candidate(
     candidate: Candidate, selection: Selection, progress: Callable[[str], None] = lambda op: None
 ) -> Report:
     """Judge a candidate that has been found."""
-    ops, formats, plan = selection
+    ops, contracts, plan, promises = selection
     found: list[Outcome] = []
     for op in ops:
         progress(op)
-        for fmt in formats:
-            found += _check(candidate, op, fmt, plan)
+        for contract in contracts:
+            found += _check(candidate, op, contract, plan, promises)
     environs = {**environment(), **candidate.packages}
     return Report(
         candidate.name, candidate.version, plan.seed, plan.level, environs, tuple(found), candidate.notes
@@ -108,20 +124,24 @@ def environment() -> dict[str, str]:
 
 
 def _judged(
-    functions: Mapping[str, Callable[..., Any]], op: str, fmt: Format, plan: Plan
+    functions: Mapping[str, Callable[..., Any]], op: str, contract: Contract, plan: Plan
 ) -> Sequence[Finding]:
     if op in SPECS:
-        return list(judge_operator(functions, op, fmt, plan))
-    found = list(judge_network(functions, op, fmt, plan))
+        return list(judge_operator(functions, op, contract, plan))
+    found = list(judge_network(functions, op, contract, plan))
     if op in functions and not any(finding.aspect == "contract:pure" for finding in found):
         return [*found, Finding("law:all", 0, Verdict.NOT_RUN, NOTHING_FOR_LAWS)] if found else []
-    return [*found, *put_to_network_laws(functions, op, fmt, plan)]
+    return [*found, *put_to_network_laws(functions, op, contract, plan)]
 
 
-def _check(candidate: Candidate, op: str, fmt: Format, plan: Plan) -> Iterator[Outcome]:
-    findings = _judged(candidate.functions, op, fmt, plan)
+def _check(
+    candidate: Candidate, op: str, contract: Contract, plan: Plan, promises: tuple[str, ...]
+) -> Iterator[Outcome]:
+    findings, fmt = _judged(candidate.functions, op, contract, plan), contract.output
     wanted = [f for f in findings if plan.wants(f.case) or f.verdict is Verdict.NOT_RUN]
     if not wanted:
         wanted = [Finding("value", 0, Verdict.NOT_RUN, f"there is nothing to check in case {plan.case}")]
-    place = partial(Place, op, fmt.name, plan.level, plan.seed)
-    return outcomes(op, fmt.name, wanted, lambda case: candidate.replay(place(case)))
+    place = partial(Place, op, fmt.name, plan.level, plan.seed, contract=promises)
+    return outcomes(
+        op, fmt.name, wanted, lambda finding: candidate.replay(place(case=finding.case, swept=finding.swept))
+    )

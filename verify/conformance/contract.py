@@ -89,10 +89,10 @@ def call(
         buffer[...] = original
     given = _mapped(buffers, _view)
     leaves = [_leaves(argument) for argument in given]
-    results = _results(invoke(function, given, settings), shapes, dtype)
+    results = results_of(invoke(function, given, settings), shapes, dtype)
     kept = tuple(y.copy() for y in results)
     impurity = _impurity(leaves, given, arguments, results, names)
-    second = _results(invoke(function, _mapped(arguments, np.copy), settings), shapes, dtype)
+    second = results_of(invoke(function, _mapped(arguments, np.copy), settings), shapes, dtype)
     repeated = ""
     if any(_bits(a) != _bits(b) for a, b in zip(kept, second, strict=True)):
         repeated = "gives different bits in two equal calls"
@@ -101,7 +101,7 @@ def call(
     laid_out: tuple[Values, ...] = ()
     misread = ""
     try:
-        third = _results(invoke(function, _mapped(arguments, LAYOUTS[layout]), settings), shapes, dtype)
+        third = results_of(invoke(function, _mapped(arguments, LAYOUTS[layout]), settings), shapes, dtype)
         laid_out = tuple(y.copy() for y in third)
     except ContractViolation as violation:
         misread = str(violation)
@@ -225,7 +225,12 @@ def _bits(array: Values) -> tuple[bytes, tuple[int, ...], str]:
     return array.tobytes(), array.shape, array.dtype.name
 
 
-def _results(returned: Any, shapes: Shapes, dtype: np.dtype[Any]) -> tuple[Values, ...]:
+def results_of(returned: Any, shapes: Shapes, dtype: np.dtype[Any]) -> tuple[Values, ...]:
+    """The arrays that a call returned.
+
+    Raises:
+        ContractViolation: their number, a shape or a dtype is not what is due.
+    """
     found = flattened(returned)
     if len(found) != len(shapes):
         count = f"{len(found)} results" if len(found) != 1 else "1 result"

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
 
+from specs.spec import SettingValue
 from verify.mistakes.diagnosis import Evidence, diagnose
-from verify.reports.record import Outcome, Verdict, Worst
+from verify.reports.record import Accuracy, Outcome, Verdict, Worst
 
 SEVERITY = (Verdict.NOT_RUN, Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.SUSPECT, Verdict.FAIL)
 """Of the verdicts on the cases of one aspect, the last in this order is the verdict on the aspect."""
@@ -19,6 +20,13 @@ class Measure(NamedTuple):
 
     ratio: float
     ulp: float
+
+
+class Swept(NamedTuple):
+    """All numbers of a format: of the derivative or the value, and the settings that are not defaults."""
+
+    derivative: bool
+    settings: tuple[tuple[str, SettingValue], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +42,12 @@ class Finding:
     evidence: Evidence | None = None
     variant: str = ""
     """The convention that the candidate follows here, if it is not the reference's."""
+    keeps: str = ""
+    """The strictest contract that the results of all cases keep, in words; empty if that is not known."""
+    accuracy: Accuracy | None = None
+    """The class of the least accurate results of all cases."""
+    swept: Swept | None = None
+    """What was looked at, if it was all numbers of a format."""
 
     @property
     def rank(self) -> tuple[int, float]:
@@ -42,7 +56,7 @@ class Finding:
 
 
 def outcomes(
-    op: str, dtype: str, findings: Iterable[Finding], replay: Callable[[int], str]
+    op: str, dtype: str, findings: Iterable[Finding], replay: Callable[[Finding], str]
 ) -> Iterator[Outcome]:
     """One outcome for each aspect, in the order in which the aspects were met."""
     of_aspect: dict[str, list[Finding]] = {}
@@ -53,7 +67,7 @@ def outcomes(
 
 
 def _outcome(
-    op: str, aspect: str, dtype: str, findings: Sequence[Finding], replay: Callable[[int], str]
+    op: str, aspect: str, dtype: str, findings: Sequence[Finding], replay: Callable[[Finding], str]
 ) -> Outcome:
     worst = max(findings, key=lambda finding: finding.rank)
     alike = [finding for finding in findings if finding.verdict is worst.verdict]
@@ -72,5 +86,7 @@ def _outcome(
         variant=", ".join(dict.fromkeys(finding.variant for finding in findings if finding.variant)),
         worst=worst.worst,
         diagnosis=diagnose(op, [f.evidence for f in alike if f.evidence]) if failed else (),
-        replay=replay(worst.case) if trouble else "",
+        replay=replay(worst) if trouble else "",
+        keeps=worst.keeps,
+        accuracy=worst.accuracy,
     )

@@ -23,6 +23,7 @@ from refnet.optimizers import sgd_step
 from refnet.training import sgd_epoch
 from verify.arithmetic.bounds import Bounded, ErrorBound, carried, granted_model, stored
 from verify.arithmetic.certified import Kind, certify, certify_vjp, decide, pulled_back
+from verify.arithmetic.contracts import Contract
 from verify.arithmetic.formats import Format, Truth
 from verify.conformance.contract import Values
 from verify.conformance.findings import Finding
@@ -71,19 +72,18 @@ class NetworkFunction:
 
 
 def judge_network(
-    functions: Mapping[str, Callable[..., Any]], name: str, fmt: Format, plan: Plan
+    functions: Mapping[str, Callable[..., Any]], name: str, contract: Contract, plan: Plan
 ) -> Iterator[Finding]:
     """All findings on one of a candidate's functions of a network in one dtype."""
     wanted, function = NETWORK_FUNCTIONS[name], functions.get(name)
     if function is None:
         yield Finding(wanted.aspect, 0, Verdict.NOT_RUN, "the candidate does not have it")
         return
-    task = Task(name, wanted.reference, {}, function == wanted.reference)
-    for case in plan.cases(every=CASES):
-        if plan.wants(case):
-            trial = network_trial(name, fmt, case, plan.seed)
-            expect = partial(expect_network, wanted, fmt)
-            yield from findings_of([attempt(function, task, trial, fmt)], task, expect, fmt)
+    task, fmt = Task(name, wanted.reference, {}, function == wanted.reference), contract.output
+    expect = partial(expect_network, wanted, contract)
+    cases = [case for case in plan.cases(every=CASES) if plan.wants(case)]
+    trials = [network_trial(name, fmt, case, plan.seed) for case in cases]
+    yield from findings_of([attempt(function, task, trial, fmt) for trial in trials], task, expect, fmt)
 
 
 def network_trial(name: str, fmt: Format, case: int, seed: int) -> Trial:
@@ -92,18 +92,19 @@ def network_trial(name: str, fmt: Format, case: int, seed: int) -> Trial:
     return NETWORK_FUNCTIONS[name].make(case, rng, fmt)
 
 
-def expect_network(wanted: NetworkFunction, fmt: Format, trial: Trial) -> list[Expected]:
+def expect_network(wanted: NetworkFunction, contract: Contract, trial: Trial) -> list[Expected]:
     """The certified values, with the deterministic and the statistical bounds."""
+    fmt = contract.output
     truths = wanted.certified(trial, fmt)
     with np.errstate(all="ignore"):
-        runs = (wanted.bounded(trial, _exact_in(fmt, statistical)) for statistical in (False, True))
+        runs = (wanted.bounded(trial, _exact_in(contract, statistical)) for statistical in (False, True))
         bounds = [ErrorBound(stored(d, fmt).error, stored(s, fmt).error) for d, s in zip(*runs, strict=True)]
     return [Expected(truth, bound) for truth, bound in zip(truths, bounds, strict=True)]
 
 
-def _exact_in(fmt: Format, statistical: bool) -> Bounding:
+def _exact_in(contract: Contract, statistical: bool) -> Bounding:
     """What makes an array of the format one that carries a bound, of 0 to begin with."""
-    model = granted_model(fmt, statistical=statistical)
+    model = granted_model(contract, statistical=statistical)
     return lambda x: carried(x, model)
 
 

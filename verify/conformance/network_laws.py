@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from verify.arithmetic.contracts import Contract
 from verify.arithmetic.formats import FLOAT32, FLOAT64, Format
 from verify.conformance.contract import ContractViolation, flattened, invoke
 from verify.conformance.findings import Finding
@@ -56,13 +57,15 @@ USED_FOR: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 
 def put_to_network_laws(
-    functions: Mapping[str, Function], name: str, fmt: Format, plan: Plan
+    functions: Mapping[str, Function], name: str, contract: Contract, plan: Plan
 ) -> Iterator[Finding]:
     """The findings of the laws of one of a candidate's functions of a network in one dtype."""
+    fmt = contract.output
     if functions.get(name) is None or fmt not in FORMATS_OF_LAWS:
         return
     own = functions[name] == NETWORK_FUNCTIONS[name].reference
-    subject = _only(NetworkSubject.of_reference() if own else _of_candidate(functions), USED_FOR[name])
+    subject = NetworkSubject.of_reference() if own else _of_candidate(functions)
+    subject = _only(replace(subject, contract=contract), USED_FOR[name])
     for case in [case for case in plan.cases(every=CASES) if plan.wants(case)][::EVERY]:
         example = network_example(fmt, case, plan.seed)
         for law in (NETWORK_LAWS[each] for each in LAWS_OF[name]):
@@ -77,7 +80,7 @@ def network_example(fmt: Format, case: int, seed: int) -> NetworkExample:
 
 
 def _only(subject: NetworkSubject, used: tuple[str, ...]) -> NetworkSubject:
-    functions = {field.name for field in fields(subject)} - {"activation", "head"}
+    functions = {field.name for field in fields(subject)} - {"activation", "head", "contract"}
     hidden: dict[str, Any] = dict.fromkeys(functions - set(used))
     return replace(subject, **hidden)
 

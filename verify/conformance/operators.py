@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from refnet import OPS
-from specs import SPECS, Aspect, Slope, Spec, Variant
-from verify.arithmetic.bounds import ErrorBound, stated_bounds, value_bounds, vjp_bounds
-from verify.arithmetic.certified import certify, certify_each, certify_vjp, in_order
-from verify.arithmetic.formats import Format, Truth
+from specs import SPECS, Aspect, Spec, Variant
+from verify.arithmetic.contracts import LADDERS, Contract
+from verify.arithmetic.formats import Format
 from verify.conformance.contract import ContractViolation, Values, flattened, invoke, settings_to_pass
+from verify.conformance.due import GRADIENTS, VALUES, Side, allow_subgradients, conditions, expected
 from verify.conformance.findings import Finding
+from verify.conformance.grades import accuracy, strictest
 from verify.conformance.plan import MOST_WITH_GRADIENTS, Plan, draw
 from verify.conformance.shares import allow_shares
+from verify.conformance.sweeps.all_numbers import is_swept, sweep_all
 from verify.conformance.trial import (
     Attempt,
     Expected,
-    Results,
     Task,
     Trial,
     attempt,
@@ -32,8 +33,6 @@ from verify.conformance.trial import (
 from verify.laws.examples import Example, dtype_of, output_shapes
 from verify.laws.law import Law, LawViolation, NotApplicable, Subject
 from verify.laws.laws import laws_of
-from verify.laws.subgradients import on_kink, subgradient
-from verify.mistakes.evidence import beyond
 from verify.reports.record import Verdict
 
 LAW_CASES = 5
@@ -46,30 +45,36 @@ NOTHING_FOR_GRADIENT_LAWS = "no call of the vjp returned what a law of gradients
 SEEN_BY_THE_CALL = ("pure", "layout-independent", "residuals-are-kept")
 """Laws that the contract of a call covers, or that only the reference can show."""
 
+REFERENCE = "reference"
+"""The convention of the reference, as a contract calls it."""
+
 UNDER_ANY_CONVENTION = ("nan-propagates",)
 """Laws that do not ask for the reference's own values: no convention lets a NaN become a number."""
+
+OF_SPECIAL_VALUES = ("nan-propagates",)
+"""Laws of what only a contract with special values promises."""
 
 Function = Callable[..., Any]
 Functions = Mapping[str, Function]
 Drawn = Sequence[tuple[int, Example]]
 
 
-def judge_operator(functions: Functions, name: str, fmt: Format, plan: Plan) -> Iterator[Finding]:
-    """All findings on one operator of a candidate in one dtype."""
+def judge_operator(functions: Functions, name: str, contract: Contract, plan: Plan) -> Iterator[Finding]:
+    """All findings on one operator of a candidate in the dtype of its contract."""
     spec, value, vjp = SPECS[name], functions.get(name), functions.get(f"{name}_vjp")
-    conventions: tuple[Variant | None, ...] = (None, *spec.variants)
-    drawn = _drawn(spec, fmt, plan)
+    conventions = _conventions(spec, contract)
+    drawn = _drawn(spec, contract.output, plan)
     no_laws, refused = "", frozenset[int]()
     variant: Variant | None = None
     if value is None:
         yield Finding(spec.aspect.value, 0, Verdict.NOT_RUN, "the candidate does not have it")
     else:
-        variant, found, refused = _judge_values(spec, value, conventions, drawn, fmt, plan)
+        variant, found, refused = _judge_values(spec, value, conventions, drawn, contract, plan)
         yield from found
         conventions = _of_gradients(variant)
         no_laws = _why_no_laws(variant, found)
     if vjp is not None and spec.differentiable:
-        _, found, more = _judge_gradients(spec, vjp, conventions, drawn, fmt, plan)
+        _, found, more = _judge_gradients(spec, vjp, conventions, drawn, contract, plan)
         yield from found
         refused |= more
         if found and not _returned(found):
@@ -77,11 +82,21 @@ def judge_operator(functions: Functions, name: str, fmt: Format, plan: Plan) -> 
             yield Finding("law:all", 0, Verdict.NOT_RUN, NOTHING_FOR_GRADIENT_LAWS)
     elif value is not None and spec.differentiable and spec.aspect is Aspect.VALUE:
         yield Finding("vjp", 0, Verdict.NOT_RUN, f"the candidate has no {name}_vjp")
+    if is_swept(spec, contract) and plan.case is None and 1 not in refused:
+        yield from sweep_all(spec, value, vjp, variant, contract)
     if no_laws:
         yield Finding("law:all", 0, Verdict.NOT_RUN, no_laws)
     if not no_laws or variant is not None:
         taken = [(c, e) for c, e in drawn if plan.wants(c) and e.inputs[0].ndim not in refused]
-        yield from _put_to_the_laws(spec, variant, value, vjp, taken[::LAW_CASES], fmt)
+        yield from _put_to_the_laws(spec, variant, value, vjp, taken[::LAW_CASES], contract)
+
+
+def _conventions(spec: Spec, contract: Contract) -> tuple[Variant | None, ...]:
+    """The conventions that a candidate may follow, the one that it is first held to in front."""
+    promised = [variant for variant in spec.variants if variant.name == contract.variant]
+    if promised:
+        return tuple(promised)
+    return (None,) if contract.variant == REFERENCE else (None, *spec.variants)
 
 
 def _drawn(spec: Spec, fmt: Format, plan: Plan) -> Drawn:
@@ -127,9 +142,9 @@ def _judged(
     function: Function,
     task: Task,
     trials: Sequence[Trial],
-    expect: Callable[[Variant | None, Trial], Sequence[Expected]],
+    side: Side,
     conventions: Sequence[Variant | None],
-    fmt: Format,
+    contract: Contract,
     plan: Plan,
 ) -> Judged:
     """The findings under the first convention under which all is well, else under the first of all; of
@@ -138,6 +153,7 @@ def _judged(
     What raises at an array of another rank than 2 is tried in all cases, a replay's too: they decide together
     which ranks a candidate refuses.
     """
+    fmt = contract.output
     needed = [attempt(function, task, trial, fmt) for trial in trials if _is_needed(spec, plan, trial.case)]
     attempts = needed
     if any(tried.raised and tried.trial.rank != 2 for tried in needed):
@@ -148,7 +164,7 @@ def _judged(
     aspects = {tried.trial.aspect for tried in taken}
 
     def under(convention: Variant | None) -> tuple[Variant | None, list[Finding]]:
-        return convention, findings_of(taken, task, partial(expect, convention), fmt)
+        return convention, findings_of(taken, task, partial(expected, side, spec, contract, convention), fmt)
 
     chosen, found = under(conventions[0])
     off = {(f.aspect, f.case) for f in _off(found, aspects)}
@@ -161,7 +177,32 @@ def _judged(
             and (_passes_any(findings, off) or _states_nan(convention, taken, off))
         )
         chosen, found = next(right, (chosen, found))
+    found = _graded(spec, taken, task, side, chosen, contract, found)
     return Judged(chosen, [*found, *refusals(attempts, task)], refused)
+
+
+def _graded(
+    spec: Spec,
+    attempts: Sequence[Attempt],
+    task: Task,
+    side: Side,
+    convention: Variant | None,
+    contract: Contract,
+    found: Sequence[Finding],
+) -> list[Finding]:
+    """The findings with what the results of drawn cases are worth, beyond their verdicts."""
+    drawn = [each for each in attempts if not each.trial.aspect.startswith("contract:")]
+    aspects = {each.trial.aspect for each in drawn}
+
+    def expect(under: Contract, trial: Trial) -> Sequence[Expected]:
+        return expected(side, spec, under, convention, trial)
+
+    kept = strictest(drawn, task, expect, LADDERS[contract.output.name])
+    wrong = any(f.verdict is Verdict.FAIL for f in found if f.aspect in aspects)
+    permitted = partial(conditions, side, spec, contract.output)
+    worth = None if wrong else accuracy(drawn, task, partial(expect, contract), permitted, contract.output)
+    promise = "" if kept is None else kept.text
+    return [replace(f, keeps=promise, accuracy=worth) if f.aspect in aspects else f for f in found]
 
 
 def _off(findings: Sequence[Finding], aspects: Set[str]) -> list[Finding]:
@@ -191,37 +232,6 @@ def _states_nan(convention: Variant | None, attempts: Sequence[Attempt], cases: 
     )
 
 
-# ------------------------------------------------------------------------------------------ what is due
-
-
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """What is due in a trial under a convention: the same for every candidate that is asked it."""
-
-    key: tuple[Any, ...]
-    ask: Callable[[], Sequence[Expected]] = field(compare=False)
-
-
-@lru_cache(maxsize=1024)
-def _answer(question: _Question) -> Sequence[Expected]:
-    return question.ask()
-
-
-def _expected(
-    expect: Callable[[Spec, Format, Variant | None, Trial], Sequence[Expected]],
-    spec: Spec,
-    fmt: Format,
-    variant: Variant | None,
-    trial: Trial,
-) -> Sequence[Expected]:
-    """The answer of `expect`, kept for the next candidate: to certify takes most of the time of a check."""
-    numbers = tuple((x.tobytes(), x.shape, x.dtype.name) for x in flattened(trial.arguments))
-    settings = tuple(sorted((name, repr(value)) for name, value in trial.settings.items()))
-    convention = "" if variant is None else (variant.name, variant.gradients is None)
-    key = (expect, spec, OPS[spec.name], fmt.name, convention, trial.case, trial.aspect, numbers, settings)
-    return _answer(_Question(key, partial(expect, spec, fmt, variant, trial)))
-
-
 # ------------------------------------------------------------------------------------------------ values
 
 
@@ -230,15 +240,18 @@ def _judge_values(
     value: Function,
     conventions: Sequence[Variant | None],
     drawn: Drawn,
-    fmt: Format,
+    contract: Contract,
     plan: Plan,
 ) -> Judged:
     task = Task(spec.name, OPS[spec.name].__call__, _optional(spec), value == OPS[spec.name])
     trials = [_value_trial(spec, case, spec.aspect.value, e.inputs, e.settings) for case, e in drawn]
-    trials += _known_answers(spec, fmt)
-    return _judged(
-        spec, value, task, trials, partial(_expected, _expect_value, spec, fmt), conventions, fmt, plan
-    )
+    trials += [t for t in _known_answers(spec, contract.output) if contract.specials or _is_finite(t)]
+    return _judged(spec, value, task, trials, VALUES, conventions, contract, plan)
+
+
+def _is_finite(trial: Trial) -> bool:
+    """Whether a case has nothing but numbers."""
+    return all(np.isfinite(x.astype(np.float64)).all() for x in trial.arguments)
 
 
 def _value_trial(
@@ -274,72 +287,6 @@ def _known_answers(spec: Spec, fmt: Format) -> Iterator[Trial]:
             yield _value_trial(spec, number, "contract:special-values", inputs, settings, case.why)
 
 
-def _expect_value(spec: Spec, fmt: Format, variant: Variant | None, trial: Trial) -> list[Expected]:
-    """The certified value or the known answer, with the bound of the loosest of the operator's forms.
-
-    At infinities and NaN no bound is finite: the known answer is exact there, and that of a variant unknown.
-    """
-    inputs, definition = _in_convention(spec, variant, trial.arguments)
-    bounds = value_bounds(OPS[spec.name], _with_forms(spec, variant), inputs, trial.settings, fmt)
-    known = trial.case < len(spec.cases)
-    if known and variant is None:
-        answers = in_order(spec.cases[trial.case].expected)
-        return [
-            Expected(
-                Truth.exactly(np.broadcast_to(np.asarray(answer, np.float64).astype(fmt.dtype), shape)),
-                ErrorBound(_finite(bound.deterministic), _finite(bound.statistical)),
-            )
-            for answer, shape, bound in zip(answers, trial.shapes, bounds, strict=True)
-        ]
-    if known and not all(np.isfinite(x.astype(np.float64)).all() for x in inputs):
-        return []
-    if variant is not None and variant.nan_where is not None and variant.nan_where(*inputs, **trial.settings):
-        lost = [Truth.exactly(np.full(shape, np.nan, fmt.dtype)) for shape in trial.shapes]
-        nothing = ErrorBound(np.zeros(()), np.zeros(()))
-        return [Expected(truth, nothing, _title(variant)) for truth in lost]
-    truths = certify_each(definition, inputs, fmt, trial.settings)
-    return [
-        Expected(truth, _scaled(bound, variant, inputs, trial.settings), _title(variant))
-        for truth, bound in zip(truths, bounds, strict=True)
-    ]
-
-
-def _finite(bound: Values) -> Values:
-    return np.where(np.isfinite(bound), bound, 0.0)
-
-
-def _in_convention(
-    spec: Spec, variant: Variant | None, inputs: tuple[Values, ...]
-) -> tuple[tuple[Values, ...], Function]:
-    """The inputs and the definition under a variant."""
-    if variant is None:
-        return inputs, spec.definition
-    prepared = variant.prepare(*inputs) if variant.prepare else inputs
-    definition = variant.definition or spec.definition
-    divisor = variant.divisor
-    if divisor is None:
-        return prepared, definition
-    return prepared, lambda *x, **settings: definition(*x, **settings) / divisor(*x, **settings)
-
-
-def _with_forms(spec: Spec, variant: Variant | None) -> Spec:
-    """The specification with the forms of a variant beside its own."""
-    return spec if variant is None else replace(spec, forms=(*spec.forms, *variant.forms))
-
-
-def _scaled(
-    bound: ErrorBound, variant: Variant | None, inputs: Sequence[Values], settings: Mapping[str, Any]
-) -> ErrorBound:
-    if variant is None or variant.divisor is None:
-        return bound
-    divisor = float(variant.divisor(*inputs, **settings))
-    return ErrorBound(bound.deterministic / divisor, bound.statistical / divisor)
-
-
-def _title(variant: Variant | None) -> str:
-    return "" if variant is None else f"{variant.name}: {variant.summary} ({variant.used_by})"
-
-
 # --------------------------------------------------------------------------------------------- gradients
 
 
@@ -353,16 +300,19 @@ def _of_gradients(variant: Variant | None) -> tuple[Variant | None, ...]:
 
 
 def _judge_gradients(
-    spec: Spec, vjp: Function, conventions: Sequence[Variant | None], drawn: Drawn, fmt: Format, plan: Plan
+    spec: Spec,
+    vjp: Function,
+    conventions: Sequence[Variant | None],
+    drawn: Drawn,
+    contract: Contract,
+    plan: Plan,
 ) -> Judged:
-    own, allow = OPS[spec.name].vjp, partial(_allow_subgradients, spec, fmt)
+    own, allow = OPS[spec.name].vjp, partial(allow_subgradients, spec, contract)
     if spec.tie is not None:
-        allow = partial(allow_shares, spec.tie, fmt)
+        allow = partial(allow_shares, spec.tie, contract)
     task = Task(f"{spec.name}_vjp", own, _optional(spec), vjp == own, allow)
     trials = [_gradient_trial(spec, c, e) for c, e in drawn if e.inputs[0].size <= MOST_WITH_GRADIENTS]
-    return _judged(
-        spec, vjp, task, trials, partial(_expected, _expect_gradients, spec, fmt), conventions, fmt, plan
-    )
+    return _judged(spec, vjp, task, trials, GRADIENTS, conventions, contract, plan)
 
 
 def _gradient_trial(spec: Spec, case: int, example: Example) -> Trial:
@@ -379,76 +329,6 @@ def _gradient_trial(spec: Spec, case: int, example: Example) -> Trial:
     )
 
 
-def _expect_gradients(spec: Spec, fmt: Format, variant: Variant | None, trial: Trial) -> list[Expected]:
-    """The certified gradients, with the bounds of the loosest of the operator's forms."""
-    dy, *given = trial.arguments
-    if variant is not None and variant.gradients is not None:
-        return _expect_stated(variant, variant.gradients, fmt, trial)
-    inputs, definition = _in_convention(spec, variant, tuple(given))
-    if variant is not None and variant.nan_where is not None and variant.nan_where(*inputs, **trial.settings):
-        return []  # of a value that is no number no gradient is due
-    truths = certify_vjp(definition, inputs, spec.differentiable, dy, fmt, trial.settings)
-    bounds = vjp_bounds(OPS[spec.name], _with_forms(spec, variant), dy, inputs, trial.settings, fmt)
-    due = []
-    for k, truth, bound in zip(spec.differentiable, truths, bounds, strict=True):
-        inside = np.equal(inputs[k], given[k])  # the gradient of a clipping is 0 where it changes something
-        truth = Truth(np.where(inside, truth.nearest, 0), np.where(inside, truth.fraction, 0.0))
-        due.append(Expected(truth, _scaled(bound, variant, inputs, trial.settings), _title(variant)))
-    return due
-
-
-def _expect_stated(variant: Variant, gradients: Function, fmt: Format, trial: Trial) -> list[Expected]:
-    """The gradients that a convention states, certified, with the bounds of its formula."""
-    dy, *inputs = trial.arguments
-    bounds = stated_bounds(gradients, dy, inputs, trial.settings, fmt)
-    return [
-        Expected(
-            certify(partial(_output, gradients, k), trial.arguments, fmt, trial.settings),
-            bound,
-            _title(variant),
-        )
-        for k, bound in enumerate(bounds)
-    ]
-
-
-def _output(function: Function, k: int, *arguments: Any, **settings: Any) -> Any:
-    return function(*arguments, **settings)[k]
-
-
-def _allow_subgradients(
-    spec: Spec, fmt: Format, trial: Trial, due: Sequence[Expected], results: Results
-) -> list[Expected]:
-    """At a kink the candidate's own derivative, where it takes one that is allowed; and the name of that."""
-    dy, *inputs = trial.arguments
-    (truth, bound, variant), *others = due
-    for kink in spec.kinks:
-        on_it = on_kink(kink, inputs)
-        convention = kink.convention_under(trial.settings)
-        for slope in kink.allowed_under(trial.settings) if on_it.any() else ():
-            if slope == convention:
-                continue
-            other, granted = subgradient(spec, kink, slope, dy, inputs, trial.settings, fmt)
-            taken = on_it & beyond(results[0], truth, bound) & ~beyond(results[0], other, granted)
-            if taken.any():
-                truth = Truth(
-                    np.where(taken, other.nearest, truth.nearest),
-                    np.where(taken, other.fraction, truth.fraction),
-                )
-                bound = ErrorBound(
-                    np.where(taken, granted.deterministic, bound.deterministic),
-                    np.where(taken, granted.statistical, bound.statistical),
-                )
-                where = kink.where.replace(" ", "")
-                variant = f"derivative-{_named(slope)}-at-{where}: a subgradient other than the reference's"
-    return [Expected(truth, bound, variant), *others]
-
-
-def _named(slope: Slope) -> str:
-    if isinstance(slope, tuple):
-        return f"mean-of-{'-and-'.join(map(_named, slope))}"
-    return slope if isinstance(slope, str) else f"{slope:g}"
-
-
 # -------------------------------------------------------------------------------------------------- laws
 
 
@@ -458,20 +338,22 @@ def _put_to_the_laws(
     value: Function | None,
     vjp: Function | None,
     drawn: Drawn,
-    fmt: Format,
+    contract: Contract,
 ) -> Iterator[Finding]:
     """All laws; of one that follows another convention, those that no convention touches."""
     if variant is not None and variant.definition is not None:
         spec = replace(spec, definition=variant.definition)
     gradient = None if vjp is None else _guarded(spec, vjp, gradient=True)
-    subject = Subject(spec, _guarded(spec, value), gradient)
+    subject = Subject(spec, _guarded(spec, value), gradient, contract=contract)
     for law in laws_of(spec):
         if law.name in SEEN_BY_THE_CALL or (vjp if law.gradient else value) is None:
             continue
         if variant is not None and law.name not in UNDER_ANY_CONVENTION:
             continue
+        if not contract.specials and law.name in OF_SPECIAL_VALUES:
+            continue
         for case, example in drawn:
-            finding = _put_to(law, subject, case, example, fmt)
+            finding = _put_to(law, subject, case, example, contract.output)
             if finding is not None:
                 yield finding
 

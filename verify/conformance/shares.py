@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from specs import Sharing, Tie
 from verify.arithmetic.bounds import SLACK, granted_model
-from verify.arithmetic.formats import Format, Truth
+from verify.arithmetic.contracts import Contract
+from verify.arithmetic.formats import Truth
 from verify.conformance.trial import Expected, Results, Trial
 from verify.mistakes.evidence import beyond
 
@@ -42,7 +43,7 @@ PARTS: Mapping[Sharing, Callable[[Bools], Floats]] = {
 
 
 def allow_shares(
-    tie: Tie, fmt: Format, trial: Trial, due: Sequence[Expected], results: Results
+    tie: Tie, contract: Contract, trial: Trial, due: Sequence[Expected], results: Results
 ) -> list[Expected]:
     """The candidate's own shares of tied elements, where they are possible ones; and the name of that.
 
@@ -54,10 +55,10 @@ def allow_shares(
     differs = beyond(results[0], truth, bound)
     if not differs.any():
         return [*due]
-    taken = _taken(tie, fmt, inputs, trial.settings).reshape(dy.size, -1)
+    taken = _taken(tie, contract, inputs, trial.settings).reshape(dy.size, -1)
     cotangent, got = dy.astype(np.float64).ravel(), results[0].astype(np.float64).ravel()
     tied = taken.sum(axis=1) > 1
-    granted = _granted(taken, cotangent, got, fmt)
+    granted = _granted(taken, cotangent, got, contract)
     low, high = (
         np.where(tied, clipped, cotangent) @ taken
         for clipped in (np.minimum(cotangent, 0), np.maximum(cotangent, 0))
@@ -77,23 +78,24 @@ def allow_shares(
     return [Expected(truth, bound, _name(tie, taken, cotangent, got, granted, accepted)), *others]
 
 
-def _taken(tie: Tie, fmt: Format, inputs: Sequence[Any], settings: Mapping[str, Any]) -> Bools:
+def _taken(tie: Tie, contract: Contract, inputs: Sequence[Any], settings: Mapping[str, Any]) -> Bools:
     """Which elements an output may take: those, too, that tie once subnormal numbers are read as 0."""
     first, *others = inputs
-    flushed = np.abs(first.astype(np.float64)) < granted_model(fmt, statistical=False).flushed_below
+    flushed = np.abs(first.astype(np.float64)) < granted_model(contract, statistical=False).flushed_below
     read = np.where(flushed, first.dtype.type(0), first)
     return np.asarray(tie.taken(first, *others, **settings) | tie.taken(read, *others, **settings))
 
 
-def _granted(taken: Bools, cotangent: Floats, got: Floats, fmt: Format) -> Floats:
+def _granted(taken: Bools, cotangent: Floats, got: Floats, contract: Contract) -> Floats:
     """What rounding may do to the sum of the shares of an element.
 
     A share is a product or a quotient with a part that is rounded itself, 2 u of it, and of k of them k - 1
     sums are rounded: (k + 1) u of what all of them may be, to first order. The half formats compute in
     float32, and round the result once more.
     """
-    u = granted_model(fmt, statistical=False).unit_roundoff
-    once = fmt.unit_roundoff * np.abs(got) if fmt.unit_roundoff > u else 0.0
+    u = granted_model(contract, statistical=False).unit_roundoff
+    final = contract.output.unit_roundoff
+    once = final * np.abs(got) if final > u else 0.0
     return np.asarray(((taken.sum(axis=0) + 1) * u * (np.abs(cotangent) @ taken) + once) * SLACK)
 
 

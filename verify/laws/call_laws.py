@@ -13,7 +13,7 @@ import numpy as np
 from specs import Domain, Spec
 from specs.maths import Indeterminate
 from verify.arithmetic.certified import in_order, unknown_outputs
-from verify.arithmetic.formats import FLOAT32, FLOAT64, Format
+from verify.arithmetic.formats import FLOAT64, Format
 from verify.laws.examples import LAYOUTS, Example, cotangent, laid_out
 from verify.laws.law import (
     Comparison,
@@ -278,7 +278,7 @@ def _rounding_of_gradients(subject: Subject, example: Example, fmt: Format) -> l
     of Numerical Algorithms, 2nd ed., 3.1). dy_j D_j is the gradient under dy_j alone. The half formats
     compute in float32 and round once. Infinite where a gradient is.
     """
-    inner = fmt if fmt.precision >= FLOAT32.precision else FLOAT32
+    inner = subject.granted(fmt).inside
     terms = [np.zeros(gradient.shape) for gradient in subject.gradients(example)]
     counts = [np.zeros_like(total) for total in terms]
     for output, at in ((k, at) for k, d in enumerate(example.cotangents) for at in np.ndindex(d.shape)):
@@ -290,7 +290,7 @@ def _rounding_of_gradients(subject: Subject, example: Example, fmt: Format) -> l
         with np.errstate(over="ignore"):
             terms = [total + np.abs(part) for total, part in zip(terms, parts, strict=True)]
         counts = [count + (part != 0) for count, part in zip(counts, parts, strict=True)]
-    once = 0.0 if inner is fmt else fmt.unit_roundoff
+    once = 0.0 if inner == fmt else fmt.unit_roundoff
     own = []
     for total, count in zip(terms, counts, strict=True):
         steps = count + STEPS
@@ -307,7 +307,7 @@ def _vjp_homogeneous(subject: Subject, example: Example, fmt: Format) -> None:
     The half formats compute in float32 and round once, so intermediate results have the range of float32; a
     candidate that keeps some of them in float16, where they may underflow, is granted its bound.
     """
-    inner = fmt if fmt.precision >= FLOAT32.precision else FLOAT32
+    inner = subject.granted(fmt).inside
     example = _tame(subject.spec, example, inner)
     low = max(2.0 * fmt.smallest_normal, inner.smallest_normal * 2.0**40)
     high = min(fmt.largest / 8.0, inner.largest / 2.0**12)
@@ -316,7 +316,7 @@ def _vjp_homogeneous(subject: Subject, example: Example, fmt: Format) -> None:
     for factor in (4.0, -0.5):
         scaled = example.with_cotangents(partial(_times, factor))
         bounds: Sequence[Any] = [0.0] * len(once)
-        if inner is not fmt and not subject.is_reference:
+        if inner != fmt and not subject.is_reference:
             bounds = subject.gradient_bounds(scaled, fmt)
         for k, (one, found) in enumerate(zip(once, subject.gradients(scaled), strict=True)):
             safe = (np.abs(one) >= low) & (np.abs(one) < high)
@@ -388,7 +388,7 @@ def _residuals_are_kept(subject: Subject, example: Example, fmt: Format) -> None
     op = subject.parts
     if op is None:
         raise NotApplicable("residuals are seen only in the parts of an operator")
-    inner = fmt if fmt.precision >= FLOAT32.precision else FLOAT32
+    inner = subject.granted(fmt).inside
     inputs = (x.copy() if x.dtype.kind in "iub" else x.astype(inner.dtype) for x in example.inputs)
     cotangents = [d.astype(inner.dtype) for d in example.cotangents]
     with np.errstate(all="ignore"):

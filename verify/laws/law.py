@@ -14,6 +14,7 @@ from refnet import OPS, Operator
 from specs import SPECS, Spec
 from verify.arithmetic.bounds import SLACK, value_bounds, vjp_bounds
 from verify.arithmetic.certified import in_order
+from verify.arithmetic.contracts import Contract, contract_of
 from verify.arithmetic.formats import Format
 from verify.laws.examples import Example
 from verify.laws.subgradients import on_kink, subgradient
@@ -44,6 +45,8 @@ class Subject:
     value: Callable[..., Any]
     vjp: Callable[..., tuple[Any, ...]] | None
     parts: Operator | None = None
+    contract: Contract | None = None
+    """What it promises of its arithmetic, if that is not the default of the format."""
 
     @property
     def reference(self) -> Operator:
@@ -53,6 +56,10 @@ class Subject:
     def is_reference(self) -> bool:
         """Whether it is refnet, which promises some things exactly that others are granted a rounding of."""
         return self.parts is self.reference
+
+    def granted(self, fmt: Format) -> Contract:
+        """The contract that its results are held to."""
+        return self.contract or contract_of(fmt)
 
     @classmethod
     def of_reference(cls, name: str) -> Subject:
@@ -87,7 +94,7 @@ class Subject:
 
     def result_bounds(self, example: Example, fmt: Format) -> tuple[Floats, ...]:
         """The same for every output."""
-        bounds = value_bounds(self.reference, self.spec, example.inputs, example.settings, fmt)
+        bounds = value_bounds(self.reference, self.spec, example.inputs, example.settings, self.granted(fmt))
         values = in_order(self.reference(*example.inputs, **example.settings))
         return tuple(
             _decided(bound.deterministic, value, fmt) for bound, value in zip(bounds, values, strict=True)
@@ -101,7 +108,7 @@ class Subject:
             example.dy,
             example.inputs,
             example.settings,
-            fmt,
+            self.granted(fmt),
         )
         values = self.reference.vjp(example.dy, *example.inputs, **example.settings)
         decided = [
@@ -112,10 +119,10 @@ class Subject:
     def _at_kinks(self, bound: Floats, example: Example, fmt: Format) -> Floats:
         """The bound of the loosest slope that may be taken: nothing rounds a slope of 0."""
         for kink in self.spec.kinks:
-            at = on_kink(kink, example.inputs)
+            at = on_kink(kink, example.inputs, self.granted(fmt))
             for slope in kink.allowed_under(example.settings) if at.any() else ():
                 given = example.dy, example.inputs, example.settings
-                _, granted = subgradient(self.spec, kink, slope, *given, fmt)
+                _, granted = subgradient(self.spec, kink, slope, *given, self.granted(fmt))
                 bound = np.where(at, np.maximum(bound, granted.deterministic * SLACK), bound)
         return bound
 

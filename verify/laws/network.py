@@ -20,6 +20,7 @@ from refnet.network import HEADS, Head, backward, forward
 from specs import SPECS
 from verify.arithmetic.bounds import SLACK, Bounded, carried, cover, granted_model
 from verify.arithmetic.certified import certify
+from verify.arithmetic.contracts import Contract, Grant, contract_of
 from verify.arithmetic.formats import FLOAT32, FLOAT64, FORMATS, Format, ulp
 from verify.laws.law import Floats, NotApplicable, Values
 
@@ -106,6 +107,12 @@ class NetworkSubject:
     collapse: Function | None = None
     activation: Activation = relu
     head: Head = "softmax"
+    contract: Contract | None = None
+    """What they promise of their arithmetic, if that is not the default of the format."""
+
+    def granted(self, fmt: Format) -> Contract:
+        """The contract that their results are held to."""
+        return self.contract or contract_of(fmt)
 
     @classmethod
     def of_reference(cls, activation: Activation = relu, head: Head = "softmax") -> NetworkSubject:
@@ -165,21 +172,21 @@ def copied(params: Layers) -> Layers:
 # -------------------------------------------------------------------------------------------------- bounds
 
 
-def bounded(array: Values, fmt: Format) -> Any:
+def bounded(array: Values, grant: Grant) -> Any:
     """An array with bounds, as what refnet's code takes it for. Typed as anything: it is no NumPy array."""
-    model = granted_model(fmt, statistical=False)
+    model = granted_model(grant, statistical=False)
     return carried(array, model)
 
 
-def bounded_params(params: Layers, fmt: Format) -> Layers:
-    return [(bounded(w, fmt), bounded(b, fmt)) for w, b in params]
+def bounded_params(params: Layers, grant: Grant) -> Layers:
+    return [(bounded(w, grant), bounded(b, grant)) for w, b in params]
 
 
 def stored_error(result: Any, fmt: Format) -> Floats:
     """The bound of a result once it is stored in the format; infinite where it may overflow."""
     size = np.abs(result.value) + result.error
     error = result.error
-    if fmt.precision < FLOAT32.precision:
+    if fmt.precision < result.model.fmt.precision:
         error = error + fmt.unit_roundoff * size + fmt.smallest_subnormal
     with np.errstate(invalid="ignore"):
         return np.where(size <= fmt.largest, error * SLACK, np.inf)
@@ -197,24 +204,35 @@ def bounded_gradients(subject: NetworkSubject, x: Any, params: Layers, labels: V
     return [array for layer in backward(residuals, slope) for array in layer]
 
 
+def _with_bounds(subject: NetworkSubject, example: NetworkExample, fmt: Format) -> tuple[Any, Layers]:
+    """Samples and parameters that carry bounds."""
+    grant = subject.granted(fmt)
+    return bounded(example.x, grant), bounded_params(example.params, grant)
+
+
 def logits_bound(subject: NetworkSubject, example: NetworkExample, fmt: Format) -> Floats:
     with np.errstate(all="ignore"):
-        params = bounded_params(example.params, fmt)
-        z, _ = forward(bounded(example.x, fmt), params, activation=subject.activation)
+        x, params = _with_bounds(subject, example, fmt)
+        z, _ = forward(x, params, activation=subject.activation)
         return stored_error(z, fmt)
 
 
 def gradient_bounds(subject: NetworkSubject, example: NetworkExample, fmt: Format) -> list[Floats]:
     with np.errstate(all="ignore"):
-        params = bounded_params(example.params, fmt)
-        gradients = bounded_gradients(subject, bounded(example.x, fmt), params, example.labels)
+        params = bounded_params(example.params, subject.granted(fmt))
+        gradients = bounded_gradients(
+            subject, bounded(example.x, subject.granted(fmt)), params, example.labels
+        )
         return [stored_error(gradient, fmt) for gradient in gradients]
 
 
 def loss_bound(subject: NetworkSubject, example: NetworkExample, fmt: Format) -> Floats:
     targets = example.labels if subject.head == "softmax" else example.labels[:, None].astype(np.float64)
     with np.errstate(all="ignore"):
-        x, params = bounded(example.x, fmt), bounded_params(example.params, fmt)
+        x, params = (
+            bounded(example.x, subject.granted(fmt)),
+            bounded_params(example.params, subject.granted(fmt)),
+        )
         z: Any = forward(x, params, activation=subject.activation)[0]
         loss: Any = HEADS[subject.head].loss(z, example.labels)
         for form in SPECS[LOSSES[subject.head]].forms:
@@ -226,7 +244,10 @@ def loss_bound(subject: NetworkSubject, example: NetworkExample, fmt: Format) ->
 def probabilities(subject: NetworkSubject, example: NetworkExample, fmt: Format) -> tuple[Floats, Floats]:
     """The probabilities of the classes, (n, classes), and their bounds."""
     with np.errstate(all="ignore"):
-        x, params = bounded(example.x, fmt), bounded_params(example.params, fmt)
+        x, params = (
+            bounded(example.x, subject.granted(fmt)),
+            bounded_params(example.params, subject.granted(fmt)),
+        )
         z: Any = forward(x, params, activation=subject.activation)[0]
         if subject.head == "softmax":
             parts: list[Any] = [softmax.forward(z)[0]]
@@ -243,7 +264,10 @@ def step_bounds(
     if fmt.precision < FLOAT32.precision:
         raise NotApplicable("between the steps of a half format lie any number of roundings")
     with np.errstate(all="ignore"):
-        x, current = bounded(example.x, fmt), bounded_params(example.params, fmt)
+        x, current = (
+            bounded(example.x, subject.granted(fmt)),
+            bounded_params(example.params, subject.granted(fmt)),
+        )
         for start in range(0, len(example.x), batch_size):
             rows = slice(start, start + batch_size)
             gradients = bounded_gradients(subject, x[rows], current, example.labels[rows])

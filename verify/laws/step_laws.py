@@ -32,7 +32,7 @@ def _zero_gradient(subject: Subject, example: Example, fmt: Format) -> None:
     example = example.with_inputs(*still.values())
     if "weight_decay" in example.settings:
         example = example.with_settings(weight_decay=0.0)
-    read = carried(still["param"], granted_model(fmt, statistical=False))
+    read = carried(still["param"], granted_model(subject.granted(fmt), statistical=False))
     require(subject.results(example)[0], read.value, read.error, "the parameter after a gradient of 0")
 
 
@@ -54,7 +54,7 @@ def _several_steps(subject: Subject, example: Example, fmt: Format) -> None:
             now["step"] = np.asarray(number)
         found |= dict(zip(spec.outputs, _step(subject, example, found | now), strict=True))
         inputs = list((due | now).values())
-        outputs = bounded_values(subject.reference, spec, inputs, example.settings, fmt)
+        outputs = bounded_values(subject.reference, spec, inputs, example.settings, subject.granted(fmt))
         due |= dict(zip(spec.outputs, outputs, strict=True))
     require_each(
         Comparison(

@@ -22,20 +22,20 @@ from verify.arithmetic.bounds import (
     stored,
 )
 from verify.arithmetic.certified import certify
-from verify.arithmetic.formats import FORMATS, Format, Truth
+from verify.arithmetic.contracts import Grant, contract_of
+from verify.arithmetic.formats import Truth
 from verify.laws.examples import output_shapes
 
 Values = npt.NDArray[Any]
 
 
-def on_kink(kink: Kink, inputs: Sequence[Values]) -> npt.NDArray[np.bool_]:
+def on_kink(kink: Kink, inputs: Sequence[Values], grant: Grant) -> npt.NDArray[np.bool_]:
     """Which elements of the first input lie in the set where the derivative jumps.
 
     A subnormal distance may be none: the numbers may be read as 0.
     """
-    fmt = FORMATS[inputs[0].dtype.name]
-    flushed_below = granted_model(fmt, statistical=False).flushed_below
-    unseen = flushed_below - fmt.smallest_subnormal if flushed_below else 0.0
+    flushed_below = granted_model(grant, statistical=False).flushed_below
+    unseen = flushed_below - contract_of(grant).output.smallest_subnormal if flushed_below else 0.0
     return np.asarray(np.less_equal(np.abs(kink.distance(*inputs)), unseen))
 
 
@@ -46,20 +46,20 @@ def subgradient(
     dy: Values,
     inputs: Sequence[Values],
     settings: Mapping[str, Any],
-    fmt: Format,
+    grant: Grant,
 ) -> tuple[Truth, ErrorBound]:
     """The gradient of the first input under one slope, everywhere; it counts only on the kink.
 
     That is slope * inner * share; in a mean the share of an example is dy / n, or dy times a rounded 1 / n.
     """
-    examples = _examples(spec, inputs, settings)
+    examples, fmt = _examples(spec, inputs, settings), contract_of(grant).output
 
     def definition(cotangent: Any, *x: Any, **given: Any) -> Any:
         numerator, denominator = _exactly(spec, slope, x)
         return 0 * x[0] + cotangent * kink.inner(*x, **given) * numerator / (denominator * examples)
 
     def bound(statistical: bool) -> Any:
-        model = granted_model(fmt, statistical=statistical)
+        model = granted_model(grant, statistical=statistical)
         given = carried(dy, model)
         forms = (given / examples, given * (lift(1.0, model) / examples))
         read = in_model(inputs, model)

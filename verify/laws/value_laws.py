@@ -325,7 +325,7 @@ def _even(subject: Subject, example: Example, fmt: Format) -> None:
         bounds = (subject.gradient_bounds(each, fmt)[0] for each in (example, mirror))
         granted = np.add(*bounds)
         for kink in subject.spec.kinks:
-            granted = np.where(on_kink(kink, example.inputs), np.inf, granted)
+            granted = np.where(on_kink(kink, example.inputs, subject.granted(fmt)), np.inf, granted)
         parts.append(Comparison(found, -due, granted, "the gradient at (-p, -t)"))
     require_each(parts)
 

@@ -17,13 +17,13 @@ from rich.text import Text
 from verify.reports.neighbourhood import Shown, decimal, element, shapes_of, shown_of
 from verify.reports.record import Outcome, Report, Verdict
 
-COLUMNS = ("value", "vjp", "certified", "symbolic", "numerical", "bounds", "law", "contract")
+COLUMNS = ("value", "vjp", "certified", "symbolic", "numerical", "bounds", "sweep", "law", "contract")
 """The aspects in the order of the table; what others there are comes after them."""
 
 SHARED = {"step": "value", "epoch": "value"}
 """Aspects of operators that have no value: their cells stand in its column, and say what they are."""
 
-MANY = {"law": "laws", "contract": "rules of the contract"}
+MANY = {"sweep": "sweeps of all numbers", "law": "laws", "contract": "rules of the contract"}
 """Aspects that an operator has many of: a cell counts them."""
 
 GAP = 2
@@ -43,7 +43,7 @@ WORDS = {
 }
 """How a verdict is written, from the one to read first to the one to read last."""
 
-FIRST = ("value", "vjp", "step", "epoch")
+FIRST = ("value", "vjp", "step", "epoch", "sweep:value", "sweep:vjp")
 """The aspects that show most, in this order: what of an operator fails first is told in full."""
 
 LABEL = 12
@@ -241,8 +241,9 @@ def _print_failures(report: Report, console: Console, *, full: bool) -> None:
             _print_in_short(others, console)
             in_short += others
         console.print()
-    if in_short:
-        _print_hint(in_short[0], console)
+    drawn = [outcome for outcome in in_short if not outcome.aspect.startswith("sweep:")]
+    if drawn:
+        _print_hint(drawn[0], console)
 
 
 def _shows_most(outcome: Outcome) -> tuple[bool, int, bool]:

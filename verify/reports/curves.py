@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from refnet import OPS
 from specs import SPECS, Spec
-from verify.reports.files import write_whole
+from verify.files import write_whole
 
 Floats = npt.NDArray[np.float64]
 

@@ -19,13 +19,14 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from verify.reports.files import write_whole
-from verify.reports.record import Diagnosis, Outcome, Report, Verdict, Worst
+from verify.files import write_whole
+from verify.reports.record import Accuracy, Diagnosis, Outcome, Report, Verdict, Worst
 
 SCHEMA = "refnet.report/1"
 
@@ -33,6 +34,7 @@ NOT_FINITE = ("inf", "-inf", "nan")
 """How a figure that is not finite is written."""
 
 Document = dict[str, Any]
+Member = TypeVar("Member", bound=Enum)
 
 
 def load_schema() -> Document:
@@ -99,6 +101,8 @@ def _outcome(outcome: Outcome) -> Document:
         "worst": None if outcome.worst is None else _worst(outcome.worst),
         "diagnosis": [{"mistake": d.mistake, "summary": d.summary} for d in outcome.diagnosis],
         "replay": outcome.replay,
+        "keeps": outcome.keeps,
+        "accuracy": None if outcome.accuracy is None else outcome.accuracy.value,
     }
 
 
@@ -160,7 +164,7 @@ def _read_outcome(node: _Node) -> Outcome:
         op=node["op"].text(),
         aspect=node["aspect"].text(),
         dtype=node["dtype"].text(),
-        verdict=node["verdict"].verdict(),
+        verdict=node["verdict"].one_of(Verdict),
         cases=node["cases"].integer(),
         failing_cases=node["failing_cases"].integer(),
         ratio=node["ratio"].measured(),
@@ -172,6 +176,8 @@ def _read_outcome(node: _Node) -> Outcome:
             Diagnosis(d["mistake"].text(), d["summary"].text()) for d in node["diagnosis"].items()
         ),
         replay=node["replay"].text(),
+        keeps=node["keeps"].text(),
+        accuracy=None if node["accuracy"].value is None else node["accuracy"].one_of(Accuracy),
     )
 
 
@@ -242,8 +248,8 @@ class _Node:
             raise self.refused("a string, a number, a boolean, null or an array of integers")
         return self.value
 
-    def verdict(self) -> Verdict:
-        known = {verdict.value: verdict for verdict in Verdict}
+    def one_of(self, kind: type[Member]) -> Member:
+        known = {member.value: member for member in kind}
         if self.text() not in known:
             raise self.refused(" or ".join(map(repr, known)))
         return known[self.text()]

@@ -20,6 +20,15 @@ class Verdict(Enum):
     NOT_RUN = "not-run"
 
 
+class Accuracy(Enum):
+    """How good results are that are within their bounds, from best to worst."""
+
+    CORRECTLY_ROUNDED = "correctly-rounded"
+    CONDITIONED = "conditioned"
+    """As good as the problem permits: no worse than a relative change of the inputs by the unit roundoff."""
+    BOUNDED = "bounded"
+
+
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
     """A known mistake that explains what was seen."""
@@ -46,10 +55,12 @@ class Worst:
 class Outcome:
     """The verdict on one aspect of one operator in one dtype.
 
-    `aspect` is value, vjp, step, epoch, law:NAME or contract:NAME, and in a check of the reference itself
-    one of its witnesses: certified, symbolic, numerical, bounds; `ratio` is the largest error as a
-    multiple of its bound, `ulp` the same error in units in the last place; `variant` names the convention
-    that the candidate follows where it is not the reference's.
+    `aspect` is value, vjp, step, epoch, sweep:value or sweep:vjp (all numbers of a format), law:NAME or
+    contract:NAME, and in a check of the reference itself one of its witnesses: certified, symbolic,
+    numerical, bounds; `ratio` is the largest error as a multiple of its bound, `ulp` the same error in units
+    in the last place; `variant` names the convention that the candidate follows where it is not the
+    reference's. `keeps` is the strictest contract that all results keep, in words, and `accuracy` the class
+    of the least accurate of them, where that is known.
     """
 
     op: str
@@ -65,6 +76,8 @@ class Outcome:
     worst: Worst | None = None
     diagnosis: tuple[Diagnosis, ...] = ()
     replay: str = ""
+    keeps: str = ""
+    accuracy: Accuracy | None = None
 
 
 @dataclass(frozen=True, slots=True)

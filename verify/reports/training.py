@@ -8,7 +8,7 @@ from pathlib import Path
 
 from refnet import EpochRecord, Network, Split
 from refnet.datasets import Dataset
-from verify.reports.files import write_whole
+from verify.files import write_whole
 
 PLOT_FORMATS = (".png", ".svg", ".pdf")
 

@@ -1,0 +1,89 @@
+"""What a function is worth beyond its verdict: how accurate its results are, and which promise they keep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from verify.arithmetic.contracts import Contract
+from verify.arithmetic.formats import Format, Truth, error_in_ulp, ulp_exponents
+from verify.conformance.contract import Values
+from verify.conformance.judge import CORRECT_ROUNDING, judge
+from verify.conformance.trial import Attempt, Expected, Task, Trial
+from verify.reports.record import Accuracy, Verdict
+
+Expectation = Callable[[Contract, Trial], Sequence[Expected]]
+Conditions = Callable[[Trial], Sequence[Values]]
+
+
+def strictest(
+    attempts: Sequence[Attempt], task: Task, expect: Expectation, ladder: Sequence[Contract]
+) -> Contract | None:
+    """The first contract of a ladder that all results keep, as far as it is known what is due; None if none
+    is kept, or there is nothing to tell it by."""
+    known = [each for each in attempts if each.call is not None and expect(ladder[-1], each.trial)]
+    if not known:
+        return None
+    holding = (rung for rung in ladder if all(_keeps(each, task, expect, rung) for each in known))
+    return next(holding, None)
+
+
+def _keeps(tried: Attempt, task: Task, expect: Expectation, contract: Contract) -> bool:
+    if tried.call is None:
+        return True
+    due = task.allow(tried.trial, expect(contract, tried.trial), tried.call.results)
+    verdicts = {
+        judge(got, expected.truth, expected.bound, contract.output).verdict
+        for got, expected in zip(tried.call.results, due, strict=True)
+    }
+    return not verdicts & {Verdict.FAIL, Verdict.SUSPECT}
+
+
+def accuracy(
+    attempts: Sequence[Attempt],
+    task: Task,
+    due: Callable[[Trial], Sequence[Expected]],
+    conditions: Conditions,
+    fmt: Format,
+) -> Accuracy | None:
+    """The class of the least accurate of all results that are within their bounds; None if there are none.
+
+    `conditions` are the errors that a relative perturbation of the inputs by the unit roundoff makes, with
+    the rounding of the result.
+    """
+    found: Accuracy | None = None
+    for tried in attempts:
+        expectations = due(tried.trial)
+        if tried.call is None or not expectations:
+            continue
+        allowed = task.allow(tried.trial, expectations, tried.call.results)
+        each = _class_of(tried.trial, tried.call.results, allowed, conditions, fmt)
+        found = each if found is None else max(found, each, key=list(Accuracy).index)
+        if found is Accuracy.BOUNDED:
+            break
+    return found
+
+
+def _class_of(
+    trial: Trial,
+    results: Sequence[Values],
+    due: Sequence[Expected],
+    conditions: Conditions,
+    fmt: Format,
+) -> Accuracy:
+    errors = [error_in_ulp(got, e.truth, fmt) for got, e in zip(results, due, strict=True)]
+    if all((error <= CORRECT_ROUNDING).all() for error in errors):
+        return Accuracy.CORRECTLY_ROUNDED
+    permitted = conditions(trial)
+    within = (
+        _within(error, e.truth, granted, fmt)
+        for error, e, granted in zip(errors, due, permitted, strict=True)
+    )
+    return Accuracy.CONDITIONED if all(within) else Accuracy.BOUNDED
+
+
+def _within(error: Values, truth: Truth, granted: Values, fmt: Format) -> bool:
+    with np.errstate(all="ignore"):
+        absolute = error * np.ldexp(1.0, ulp_exponents(truth, fmt))
+        return bool(((error <= CORRECT_ROUNDING) | (absolute <= granted)).all())

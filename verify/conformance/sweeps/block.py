@@ -1,0 +1,273 @@
+"""One block of a sweep: consecutive numbers of a format, what a candidate makes of them, and its tally."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from verify.arithmetic.bounds import SLACK
+from verify.arithmetic.formats import FLOAT32, Format, Truth, error_in_ulp, ulp_exponents
+from verify.arithmetic.interpolants import Run, numbers, runs
+from verify.conformance.contract import ContractViolation, invoke, results_of
+from verify.conformance.judge import CORRECT_ROUNDING
+from verify.conformance.sweeps.question import Bools, Floats, Question, SweepError, Values
+from verify.conformance.sweeps.tables import table
+from verify.conformance.sweeps.tally import Offender, Tally, classes, worst
+from verify.laws.subgradients import on_kink
+
+PIECE = 2**18
+"""Numbers that are handed to a candidate at once."""
+
+SLICE = 2**15
+"""Numbers that are looked at at once: their float64 fit a cache."""
+
+SAMPLES = 5
+"""Numbers of a run whose bounds are computed: it is so short that all others are between these."""
+
+EITHER_SIDE = 2.0
+"""How far an error must be from the sampled bounds to be judged by them: all others have their own."""
+
+MOST_CERTIFIED = 2**17
+"""Undecided numbers of a block that are certified; where there are more, they lie half-way one and all, as
+x / 2 does beside a gelu of subnormal numbers."""
+
+
+class Suspects(NamedTuple):
+    """What is not surely rounded right: inputs, results, distances from the exact results and what these are
+    known to within, the ulps of the exact results; and whether the sampled bounds settle that the distance is
+    granted (1), that it is not (-1), or neither (0)."""
+
+    x: Values
+    got: Values
+    distance: Floats
+    margin: Floats
+    unit: Floats
+    granted: Values
+
+    def at(self, chosen: Values) -> Suspects:
+        return Suspects(*(array[chosen] for array in self))
+
+
+def examine(question: Question, function: Callable[..., object], first: int, count: int) -> Tally:
+    """The tally of the numbers with bit patterns first, ..., first + count - 1, all of one sign.
+
+    Raises:
+        SweepError: the candidate raises, or returns what cannot be judged.
+    """
+    fmt = question.fmt
+    call = partial(_called, question, question.caller(function))
+    finite = _finite_of(first, count, fmt)
+    tally = _not_finite(call, first + finite, count - finite, fmt)
+    if not finite:
+        return tally
+    scan = _against_table if fmt.precision < FLOAT32.precision else _against_runs
+    found = Suspects(*map(np.concatenate, zip(*scan(question, call, first, finite), strict=True)))
+    return tally + _tallied(question, found, finite)
+
+
+def _finite_of(first: int, count: int, fmt: Format) -> int:
+    """How many numbers from the first on are finite: the infinity of each sign comes after all of them."""
+    within: int = first % 2 ** (8 * fmt.dtype.itemsize - 1)
+    infinity = int(np.array([np.inf], fmt.dtype).view(f"u{fmt.dtype.itemsize}").item())
+    return max(0, min(count, infinity - within))
+
+
+def _called(question: Question, call: Callable[[Values], object], x: Values) -> Values:
+    try:
+        (y,) = results_of(invoke(call, (x.copy(),), {}), (x.shape,), question.fmt.dtype)
+    except ContractViolation as violation:
+        raise SweepError(f"{question.function}: {violation}") from None
+    return y
+
+
+# ---------------------------------------------------------------------------------- what is surely right
+
+
+def _against_table(
+    question: Question, call: Callable[[Values], Values], first: int, count: int
+) -> Iterator[Suspects]:
+    """Beside the table of certified results; the distances are exact."""
+    truth, fmt = table(question), question.fmt
+    part = slice(first, first + count)
+    due = Truth(truth.nearest[part], truth.fraction[part])
+    x = numbers(first, count, fmt)
+    got = call(x)
+    errors, unit = error_in_ulp(got, due, fmt), np.ldexp(1.0, ulp_exponents(due, fmt))
+    unsettled = np.zeros(count, np.int8)
+    every = Suspects(x, got, errors * unit, np.zeros(count), unit, unsettled)
+    yield every.at(~(errors <= CORRECT_ROUNDING))
+
+
+def _against_runs(
+    question: Question, call: Callable[[Values], Values], first: int, count: int
+) -> Iterator[Suspects]:
+    """Beside polynomials through certified values, where they leave no doubt."""
+    fmt, end = question.fmt, first + count
+    pieces = [(start, min(PIECE, end - start)) for start in range(first, end, PIECE)]
+    found = runs(question.certified, pieces, fmt)
+    bounds = _sampled_bounds(question, found)
+    start, got = first, np.empty(0, fmt.dtype)
+    for run, granted in zip(found, bounds, strict=True):
+        if run.first >= start + got.size:
+            start = run.first
+            got = call(numbers(start, min(PIECE, end - start), fmt))
+        for begin in range(run.first, run.first + run.count, SLICE):
+            size = min(SLICE, run.first + run.count - begin)
+            part = got[begin - start : begin - start + size]
+            yield _compared(run, numbers(begin, size, fmt), part, granted, fmt)
+
+
+def _sampled_bounds(question: Question, found: Sequence[Run]) -> Floats:
+    """The smallest and the largest of a few bounds of each run."""
+    ends = np.array([(run.first, run.first + run.count - 1) for run in found], dtype=np.int64)
+    at = np.rint(ends[:, :1] + np.ptp(ends, axis=1)[:, None] * np.linspace(0.0, 1.0, SAMPLES))
+    x = at.astype(np.uint64).astype(f"u{question.fmt.dtype.itemsize}").view(question.fmt.dtype)
+    bounds = question.bounds(x)
+    return np.stack([bounds.min(axis=1), bounds.max(axis=1)], axis=1)
+
+
+def _compared(run: Run, x: Values, got: Values, granted: Floats, fmt: Format) -> Suspects:
+    """What of a slice is not surely rounded right."""
+    if not run.coefficients:
+        unknown = np.full(x.shape, np.inf)
+        return Suspects(x, got, unknown, unknown, unknown, np.zeros(x.shape, np.int8))
+    due = run(x.astype(np.float64))
+    unit = _ulp(due, fmt)
+    distance = np.abs(_beyond_as_next(got, fmt) - due)
+    off = np.flatnonzero(~(distance <= CORRECT_ROUNDING * unit - run.margin))
+    low, high = granted
+    settled = (distance[off] <= low / EITHER_SIDE).astype(np.int8)
+    settled -= distance[off] > high * EITHER_SIDE
+    return Suspects(x[off], got[off], distance[off], np.full(off.shape, run.margin), unit[off], settled)
+
+
+def _ulp(due: Floats, fmt: Format) -> Floats:
+    """ulp(r) of numbers in float64, from their bits."""
+    exponent = (due.view(np.int64) >> 52) & 0x7FF
+    biased = np.clip(exponent, fmt.emin + 1023, fmt.emax + 1023) - (fmt.precision - 1)
+    return np.asarray((biased << 52).view(np.float64))
+
+
+def _beyond_as_next(got: Values, fmt: Format) -> Floats:
+    """Results in float64, with 2^(emax + 1) for infinity."""
+    limit = np.ldexp(1.0, fmt.emax + 1)
+    return np.asarray(np.clip(got.astype(np.float64), -limit, limit))
+
+
+# ---------------------------------------------------------------------------------------- what is not
+
+
+def _tallied(question: Question, suspects: Suspects, finite: int) -> Tally:
+    """The counts of a block of so many finite numbers, of which all but the suspects are rounded right."""
+    lost = np.isnan(suspects.got)
+    least = suspects.distance - suspects.margin
+    undecided = ~lost & ~(least > CORRECT_ROUNDING * suspects.unit)
+    unknown = undecided & np.isinf(suspects.margin)
+    halfway = undecided & ~unknown
+    with np.errstate(all="ignore"):
+        errors = np.where(lost, np.nan, suspects.distance / suspects.unit)
+    if halfway.sum() > MOST_CERTIFIED:
+        errors[halfway] = CORRECT_ROUNDING
+        certain = unknown
+    else:
+        certain, halfway = undecided, np.zeros_like(undecided)
+    units = suspects.unit.copy()
+    if certain.any():
+        truth = question.certified(suspects.x[certain], question.fmt)
+        errors[certain] = error_in_ulp(suspects.got[certain], truth, question.fmt)
+        units[certain] = np.ldexp(1.0, ulp_exponents(truth, question.fmt))
+    off = ~(errors <= CORRECT_ROUNDING)
+    counts = np.array(classes(errors))
+    counts[0] += finite - errors.size
+    tally = Tally(
+        inputs=finite,
+        certified=int(certain.sum()),
+        halfway=int(halfway.sum()),
+        errors=tuple(map(int, counts)),
+    )
+    known = suspects._replace(distance=errors * units, unit=units)
+    return tally + _explained(question, known.at(off)) if off.any() else tally
+
+
+def _explained(question: Question, off: Suspects) -> Tally:
+    """Of what is not rounded right: the special classes, what is beyond its bound, and the worst."""
+    got = off.got.astype(np.float64)
+    lost, infinite = np.isnan(got), np.isinf(got)
+    beyond = (off.granted < 0) | lost
+    unsure = (off.granted == 0) & ~lost
+    if unsure.any():
+        bounds = question.bounds(off.x[unsure])
+        beyond[unsure] = ~(off.distance[unsure] <= bounds * SLACK)
+    if question.derivative and beyond.any():
+        beyond[beyond] = ~_is_subgradient(question, off.x[beyond], off.got[beyond])
+    tiny = off.distance < question.fmt.smallest_normal
+    return Tally(
+        beyond=int(beyond.sum()),
+        flushed=int(((got == 0.0) & tiny).sum()),
+        overflowed=int(infinite.sum()),
+        saturated=int((np.abs(got) == question.fmt.largest).sum()),
+        nan=int(lost.sum()),
+        offenders=_offenders(question, off, beyond),
+    )
+
+
+def _is_subgradient(question: Question, x: Values, got: Values) -> Bools:
+    """Whether a derivative at a kink is one that is accepted there, to within the rounding of the slope."""
+    allowed = np.zeros(x.shape, dtype=bool)
+    two = 2.0 * question.fmt.unit_roundoff
+    for kink in question.spec.kinks:
+        slopes = [s for s in kink.allowed_under(question.keywords) if isinstance(s, float | int)]
+        near = [np.abs(got.astype(np.float64) - slope) <= two * abs(slope) for slope in slopes]
+        allowed |= on_kink(kink, [x], question.contract) & np.any(near, axis=0)
+    return allowed
+
+
+def _offenders(question: Question, off: Suspects, beyond: Bools) -> tuple[Offender, ...]:
+    """The worst with their exact errors: of what is beyond its bound, or of all if nothing is."""
+    off = off.at(beyond) if beyond.any() else off
+    with np.errstate(all="ignore"):
+        errors = off.distance / off.unit
+    errors = np.where(np.isnan(errors), np.inf, errors)
+    normal = off.unit > question.fmt.smallest_subnormal
+    chosen = off.at(np.union1d(_largest(errors), _largest(np.where(normal, errors, 0.0))))
+    truth, bounds = question.certified(chosen.x, question.fmt), question.bounds(chosen.x)
+    exact = error_in_ulp(chosen.got, truth, question.fmt)
+    with np.errstate(all="ignore"):
+        ratios = exact * np.ldexp(1.0, ulp_exponents(truth, question.fmt)) / bounds
+    ratios = np.where(np.isnan(ratios), np.inf, ratios)
+    normals = np.abs(truth.nearest.astype(np.float64)) >= question.fmt.smallest_normal
+    shown = zip(chosen.x, truth.nearest, chosen.got, exact, ratios, normals, strict=True)
+    return worst(
+        Offender(_hex(x), _hex(due), _hex(y), float(e), float(r), bool(n)) for x, due, y, e, r, n in shown
+    )
+
+
+def _largest(errors: Floats) -> Values:
+    """The places of the largest."""
+    return np.argpartition(errors, -KEPT)[-KEPT:] if errors.size > KEPT else np.arange(errors.size)
+
+
+KEPT = 16
+"""Candidates for the worst of a block."""
+
+
+def _hex(value: object) -> str:
+    return float(np.asarray(value).astype(np.float64)).hex()
+
+
+# ------------------------------------------------------------------------------------- infinities and NaN
+
+
+def _not_finite(call: Callable[[Values], Values], first: int, count: int, fmt: Format) -> Tally:
+    """An infinity, whose result is told, and NaN, which must stay NaN."""
+    if not count:
+        return Tally()
+    x = numbers(first, count, fmt)
+    got = call(x)
+    with np.errstate(invalid="ignore"):  # ml_dtypes raises the flag for a NaN that signals
+        nan, lost = np.isnan(x), np.isnan(got)
+    told = tuple(f"{_hex(a)} at {_hex(b)}" for a, b in zip(got[~nan], x[~nan], strict=True))
+    return Tally(nans=int(nan.sum()), nan_lost=int((nan & ~lost).sum()), infinities=told)

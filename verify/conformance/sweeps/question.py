@@ -1,0 +1,142 @@
+"""What a sweep asks: one unary operator, or its derivative, at every number of a format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from refnet import OPS, ArgumentError
+from specs import SPECS, Spec
+from specs.spec import SettingValue
+from verify.arithmetic.bounds import value_bounds, vjp_bounds
+from verify.arithmetic.certified import certify, certify_vjp
+from verify.arithmetic.contracts import Contract, promised
+from verify.arithmetic.formats import FORMATS, Format, Truth
+from verify.suggestions import suggestion
+
+Values = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+DTYPES = ("float16", "bfloat16", "float32")
+"""The formats whose numbers can all be visited: 2^16 or 2^32 of them."""
+
+
+class QuestionError(Exception):
+    """A sweep that cannot be asked for: what was asked, and what there is."""
+
+
+class SweepError(Exception):
+    """A sweep that could not be made: what the candidate does, or its journal is."""
+
+
+def unary_operators() -> tuple[str, ...]:
+    """The operators of one array, each element of whose result depends on one element of it."""
+    return tuple(spec.name for spec in SPECS.values() if is_unary(spec))
+
+
+def is_unary(spec: Spec) -> bool:
+    return len(spec.inputs) == 1 and spec.signature == "(...)->(...)"
+
+
+def _validate(op: str, dtype: str, settings: Mapping[str, SettingValue]) -> None:
+    """Refuse the settings that the reference refuses."""
+    try:
+        OPS[op](np.ones(1, FORMATS[dtype].dtype), **settings)
+    except ArgumentError as error:
+        raise QuestionError(str(error)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One operator, its value or its derivative, at some settings, in the dtype of a contract."""
+
+    op: str
+    derivative: bool
+    settings: tuple[tuple[str, SettingValue], ...]
+    contract: Contract
+
+    @classmethod
+    def of(
+        cls,
+        op: str,
+        dtype: str,
+        *,
+        derivative: bool = False,
+        settings: Mapping[str, SettingValue] | None = None,
+        contract: Sequence[str] = (),
+    ) -> Question:
+        """The question in names.
+
+        Raises:
+            QuestionError: there is no such unary operator, format, setting or promise.
+        """
+        if op not in unary_operators():
+            raise QuestionError(f"{op}: no unary operator. {suggestion(op, unary_operators())}")
+        if dtype not in DTYPES:
+            raise QuestionError(f"{dtype}: the numbers of {', '.join(DTYPES)} can be visited, no others.")
+        spec, given = SPECS[op], dict(settings or {})
+        unknown = [name for name in given if name not in spec.defaults]
+        if unknown:
+            known = ", ".join(spec.defaults) or "none"
+            raise QuestionError(f"{unknown[0]}: {op} has no such setting. It has: {known}.")
+        _validate(op, dtype, given)
+        try:
+            promise = promised(contract, FORMATS[dtype])
+        except ValueError as error:
+            raise QuestionError(str(error)) from None
+        return cls(op, derivative, tuple({**spec.defaults, **given}.items()), promise)
+
+    @property
+    def spec(self) -> Spec:
+        return SPECS[self.op]
+
+    @property
+    def fmt(self) -> Format:
+        return self.contract.output
+
+    @property
+    def function(self) -> str:
+        """The name of the function that answers it."""
+        return f"{self.op}_vjp" if self.derivative else self.op
+
+    @property
+    def keywords(self) -> dict[str, SettingValue]:
+        return dict(self.settings)
+
+    @property
+    def text(self) -> str:
+        """In words: "derivative of gelu(approximate='tanh') in float32"."""
+        settings = ", ".join(f"{name}={value!r}" for name, value in self.settings)
+        what = f"{self.op}({settings})" if settings else self.op
+        return f"{'derivative of ' if self.derivative else ''}{what} in {self.fmt.name}"
+
+    def certified(self, x: Values, fmt: Format) -> Truth:
+        """The correctly rounded answers at some numbers, in a format of any width."""
+        if not self.derivative:
+            return certify(self.spec.definition, (x,), fmt, self.keywords)
+        (truth,) = certify_vjp(self.spec.definition, (x,), (0,), np.ones(x.shape), fmt, self.keywords)
+        return truth
+
+    def bounds(self, x: Values) -> Floats:
+        """What a right answer may be off by at some numbers of the format. Without sums, the statistical
+        bound is the deterministic one."""
+        op = OPS[self.op]
+        if not self.derivative:
+            (bound,) = value_bounds(op, self.spec, [x], self.keywords, self.contract)
+        else:
+            dy = np.ones(x.shape, self.fmt.dtype)
+            (bound,) = vjp_bounds(op, self.spec, dy, [x], self.keywords, self.contract)
+        return np.asarray(np.broadcast_to(bound.deterministic, x.shape))
+
+    def caller(self, function: Callable[..., Any]) -> Callable[[Values], Any]:
+        """The candidate's function of x alone; the cotangent of a derivative is 1."""
+        given = {name: v for name, v in self.settings if v != self.spec.defaults[name]}
+        if not self.derivative:
+            return partial(function, **given)
+        return lambda x: function(np.ones(x.shape, x.dtype), x, **given)

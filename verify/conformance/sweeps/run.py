@@ -1,0 +1,224 @@
+"""A sweep from beginning to end: its blocks, shared out among processes, and the journal of what is done.
+
+Each block is counted once, whatever happens: its tally is one line of the journal, and a line counts if it is
+whole. A sweep that is started again with the same journal does the blocks that are missing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from functools import lru_cache, reduce
+from hashlib import sha256
+from multiprocessing import get_context
+from operator import add
+from pathlib import Path
+from typing import Any
+
+from refnet import __version__
+from specs.spec import SettingValue
+from verify.conformance.candidate import Candidate, load
+from verify.conformance.sweeps.block import examine
+from verify.conformance.sweeps.question import Question, SweepError
+from verify.conformance.sweeps.tally import SweepReport, Tally
+
+BLOCK = 2**24
+"""Numbers in a block: half a second's work, and 256 lines of a journal for float32."""
+
+Block = tuple[int, int]
+"""The first bit pattern and the number of them."""
+
+AHEAD = 2
+"""Blocks for each process that are handed over before the first result is there."""
+
+
+def sweep(
+    target: object,
+    op: str,
+    dtype: str,
+    *,
+    derivative: bool = False,
+    settings: Mapping[str, SettingValue] | None = None,
+    contract: Sequence[str] = (),
+    journal: str | os.PathLike[str] | None = None,
+    executor: Executor | None = None,
+    jobs: int = 1,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> SweepReport:
+    """Put every number of float16, bfloat16 or float32 to a unary operator of a candidate, or its derivative.
+
+    `target` is that of `verify.check`, and so is `contract`. With a `journal`, a file, the sweep can be
+    stopped at any time, and goes on where it was when it is started again. The blocks go to `executor`, which
+    may be of any kind that takes the target (a name is the safest), or to `jobs` processes of its own.
+    `progress` is told how many blocks are done, and how many there are.
+
+    Raises:
+        QuestionError: there is no such operator, format, setting or promise.
+        SweepError: the candidate lacks the function, raises, or returns what cannot be judged; the journal is
+            that of another sweep.
+        UsageError, TargetError: as for `verify.check`.
+    """
+    question = Question.of(op, dtype, derivative=derivative, settings=settings, contract=contract)
+    candidate = load(target)
+    if question.function not in candidate.functions:
+        raise SweepError(f"{candidate.name} has no {question.function}.")
+    blocks = blocks_of(question)
+    with _journal(journal, candidate, question) as (done, note):
+        tallies, missing = dict(done), [block for block in blocks if block[0] not in done]
+        progress(len(tallies), len(blocks))
+        with _executor(executor, min(jobs, len(missing)), candidate) as (pool, ahead):
+            for first, tally in _results(pool, ahead, target, question, missing):
+                note(first, tally)
+                tallies[first] = tally
+                progress(len(tallies), len(blocks))
+    total = reduce(add, (tallies[first] for first, _ in blocks), Tally())
+    return SweepReport(candidate.name, candidate.version, question, total, candidate.notes)
+
+
+def blocks_of(question: Question) -> list[Block]:
+    """All bit patterns of the format, those of positive numbers first."""
+    bits = 8 * question.fmt.dtype.itemsize
+    size = min(BLOCK, 2 ** (bits - 1))
+    return [(first, size) for first in range(0, 2**bits, size)]
+
+
+# -------------------------------------------------------------------------------------------- processes
+
+
+@lru_cache(maxsize=4)
+def _loaded(target: str) -> Candidate:
+    return load(target)
+
+
+def work(target: object, question: Question, block: Block) -> Tally:
+    """One block, wherever this runs: the candidate is loaded there, once."""
+    candidate = _loaded(target) if isinstance(target, str) else load(target)
+    return examine(question, candidate.functions[question.function], *block)
+
+
+@contextmanager
+def _executor(
+    given: Executor | None, jobs: int, candidate: Candidate
+) -> Iterator[tuple[Executor | None, int]]:
+    """Where the blocks go, and how many at a time; None is here, one after the other.
+
+    Processes are started afresh: a library that has threads does not survive a fork.
+    """
+    if given is not None or jobs < 2:
+        yield given, AHEAD * (os.cpu_count() or 1)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        yield pool, AHEAD * jobs
+
+
+def _results(
+    pool: Executor | None, ahead: int, target: object, question: Question, blocks: Sequence[Block]
+) -> Iterator[tuple[int, Tally]]:
+    """The tallies of blocks, as they are ready."""
+    if pool is None:
+        for block in blocks:
+            yield block[0], work(target, question, block)
+        return
+    waiting: dict[Future[Tally], int] = {}
+    left = iter(blocks)
+    try:
+        for block in left:
+            waiting[pool.submit(work, target, question, block)] = block[0]
+            if len(waiting) < ahead:
+                continue
+            yield from _ready(waiting)
+        while waiting:
+            yield from _ready(waiting)
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _ready(waiting: dict[Future[Tally], int]) -> Iterator[tuple[int, Tally]]:
+    """At least one result."""
+    done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+    for future in done:
+        yield waiting.pop(future), future.result()
+
+
+# ---------------------------------------------------------------------------------------------- journal
+
+
+@contextmanager
+def _journal(
+    path: str | os.PathLike[str] | None, candidate: Candidate, question: Question
+) -> Iterator[tuple[Mapping[int, Tally], Callable[[int, Tally], None]]]:
+    """The blocks that are done, and how to note another one."""
+    if path is None:
+        yield {}, lambda first, tally: None
+        return
+    heading = _heading(candidate, question)
+    try:
+        done, whole = _read(Path(path), heading)
+        with Path(path).open("r+b" if whole else "wb") as file:
+            file.truncate(whole)  # half a line, of a block that was not finished
+            file.seek(whole)
+            if not whole:
+                file.write(_line(heading))
+
+            def note(first: int, tally: Tally) -> None:
+                file.write(_line({"first": first, **tally.to_json()}))
+                file.flush()
+                os.fsync(file.fileno())
+
+            yield done, note
+    except OSError as error:
+        raise SweepError(f"{path}: {error.strerror or error}") from None
+
+
+def _heading(candidate: Candidate, question: Question) -> dict[str, Any]:
+    """What the blocks of a journal are about: nothing else may be added to it."""
+    return {
+        "schema": "refnet.sweep/1",
+        "refnet": __version__,
+        "target": candidate.name,
+        "version": candidate.version,
+        "question": question.text,
+        "contract": question.contract.text,
+        "block": BLOCK,
+    }
+
+
+def _line(document: Mapping[str, Any]) -> bytes:
+    """One line with a digest of what it says, so that half of one is not taken for a whole."""
+    text = json.dumps(document, sort_keys=True)
+    return f"{sha256(text.encode()).hexdigest()[:16]} {text}\n".encode()
+
+
+def _read(path: Path, heading: Mapping[str, Any]) -> tuple[dict[int, Tally], int]:
+    """The blocks of a journal and how many bytes of it are whole lines.
+
+    Raises:
+        SweepError: it is the journal of another sweep.
+    """
+    if not path.exists():
+        return {}, 0
+    done: dict[int, Tally] = {}
+    lines, whole = path.read_bytes().splitlines(keepends=True), 0
+    for line in lines:
+        digest, _, text = line.rstrip(b"\n").partition(b" ")
+        if not line.endswith(b"\n") or sha256(text).hexdigest()[:16].encode() != digest:
+            break
+        document = json.loads(text)
+        if not whole and document != heading:
+            raise SweepError(f"{path} is the journal of another sweep: {_difference(document, heading)}.")
+        if whole:
+            done[document.pop("first")] = Tally.from_json(document)
+        whole += len(line)
+    if lines and not whole:
+        raise SweepError(f"{path} is no journal of a sweep. Name another file, or remove it.")
+    return done, whole
+
+
+def _difference(found: Mapping[str, Any], due: Mapping[str, Any]) -> str:
+    """What it is about in the place of what is asked."""
+    differing = [name for name in due if found.get(name) != due[name]]
+    return ", ".join(f"{name} {found.get(name)!r} instead of {due[name]!r}" for name in differing)

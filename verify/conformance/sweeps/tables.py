@@ -1,0 +1,111 @@
+"""Tables of correctly rounded results at all 65,536 numbers of a 16-bit format.
+
+A table is a memory of what certified arithmetic has found, never a source of its own: its name has a digest
+of the code that the results follow from, and its contents are checked against their own digest, so that a
+table that is stale or damaged is computed anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import replace
+from functools import lru_cache
+from importlib import resources
+from importlib.metadata import version
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from platformdirs import user_cache_path
+
+from verify.arithmetic.contracts import DEFAULTS
+from verify.arithmetic.formats import Format, Truth
+from verify.arithmetic.interpolants import numbers
+from verify.conformance.sweeps.question import Question, Values
+from verify.files import write_whole
+
+FOLDER = "REFNET_CACHE"
+"""The environment variable that names another folder than the user's cache."""
+
+NUMBERS = 2**16
+
+CODE = ("specs", "verify.arithmetic")
+"""The packages that the results follow from."""
+
+
+def table(question: Question) -> Truth:
+    """The truth at all numbers, in the order of their bit patterns; NaN where a number is not finite."""
+    return _table(replace(question, contract=DEFAULTS[question.fmt.name]))
+
+
+@lru_cache(maxsize=64)
+def _table(question: Question) -> Truth:
+    path = folder() / f"{_name(question)}.npz"
+    found = _read(path, question.fmt)
+    if found is None:
+        found = _computed(question)
+        _keep(path, found)
+    return found
+
+
+def folder() -> Path:
+    """Where the tables are."""
+    given = os.environ.get(FOLDER)
+    return Path(given) if given else user_cache_path("refnet")
+
+
+def _name(question: Question) -> str:
+    """What it is, and a digest of all that it follows from."""
+    digest = hashlib.sha256(_code())
+    digest.update(repr((question.settings, version("python-flint"))).encode())
+    kind = "derivative" if question.derivative else "value"
+    return f"{question.op}-{kind}-{question.fmt.name}-{digest.hexdigest()[:20]}"
+
+
+@lru_cache(maxsize=1)
+def _code() -> bytes:
+    """The sources of the definitions and of certified arithmetic."""
+    sources = (item for package in CODE for item in resources.files(package).iterdir())
+    files = sorted((item for item in sources if item.name.endswith(".py")), key=str)
+    return b"".join(hashlib.sha256(item.read_bytes()).digest() for item in files)
+
+
+def _computed(question: Question) -> Truth:
+    x = numbers(0, NUMBERS, question.fmt)
+    with np.errstate(invalid="ignore"):  # ml_dtypes raises the flag for a NaN that signals
+        finite = np.isfinite(x)
+    truth = question.certified(x[finite], question.fmt)
+    nearest, fraction = np.full(NUMBERS, np.nan, question.fmt.dtype), np.zeros(NUMBERS)
+    nearest[finite], fraction[finite] = truth.nearest, truth.fraction
+    return Truth(nearest, fraction)
+
+
+# -------------------------------------------------------------------------------------------------- files
+
+
+def _read(path: Path, fmt: Format) -> Truth | None:
+    """The table of a file; None where there is none, or one that is not whole."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            bits, fraction, digest = file["bits"], file["fraction"], file["digest"].tobytes()
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return None
+    if bits.shape != (NUMBERS,) or digest != _digest(bits, fraction):
+        return None
+    return Truth(bits.view(fmt.dtype), fraction.astype(np.float64))
+
+
+def _keep(path: Path, truth: Truth) -> None:
+    """Write the file, if there is a place for it: the next table is then read, and otherwise computed."""
+    bits, fraction = truth.nearest.view(np.uint16), truth.fraction
+    digest = np.frombuffer(_digest(bits, fraction), dtype=np.uint8)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, lambda file: np.savez_compressed(file, bits=bits, fraction=fraction, digest=digest))
+    except OSError:
+        return
+
+
+def _digest(bits: Values, fraction: Values) -> bytes:
+    return hashlib.sha256(bits.tobytes() + fraction.tobytes()).digest()
