@@ -117,6 +117,11 @@ def contract_of(grant: Grant) -> Contract:
     return DEFAULTS[grant.name] if isinstance(grant, Format) else grant
 
 
+def is_kept_by_reference(contract: Contract) -> bool:
+    """Whether refnet promises as much: it computes in the format inside its default, and flushes nothing."""
+    return contract.inside.precision <= DEFAULTS[contract.output.name].inside.precision
+
+
 # ------------------------------------------------------------------------------------------------ in words
 
 

@@ -17,7 +17,7 @@ from verify.conformance.candidate import Candidate, Place, UsageError, load
 from verify.conformance.findings import Finding, outcomes
 from verify.conformance.network import NETWORK_FUNCTIONS, judge_network
 from verify.conformance.network_laws import put_to_network_laws
-from verify.conformance.operators import NOTHING_FOR_LAWS, judge_operator
+from verify.conformance.operators import NOTHING_FOR_LAWS, REFERENCE, judge_operator
 from verify.conformance.plan import LEVELS, Plan
 from verify.reports.record import Outcome, Report, Verdict
 from verify.suggestions import suggestion
@@ -83,6 +83,12 @@ def select(
         contracts = [promised(contract, fmt) for fmt in formats]
     except ValueError as error:
         raise UsageError(str(error)) from None
+    variant = contracts[0].variant
+    variants = {REFERENCE, *(each.name for spec in SPECS.values() for each in spec.variants)}
+    if variant and variant not in variants:
+        raise UsageError(
+            f"{variant}: no operator has such a variant. {suggestion(variant, sorted(variants))}"
+        )
     return Selection(chosen, contracts, Plan(level, seed, case), tuple(contract))
 
 

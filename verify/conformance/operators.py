@@ -11,7 +11,7 @@ import numpy as np
 
 from refnet import OPS
 from specs import SPECS, Aspect, Spec, Variant
-from verify.arithmetic.contracts import LADDERS, Contract
+from verify.arithmetic.contracts import LADDERS, Contract, is_kept_by_reference
 from verify.arithmetic.formats import Format
 from verify.conformance.contract import ContractViolation, Values, flattened, invoke, settings_to_pass
 from verify.conformance.due import GRADIENTS, VALUES, Side, allow_subgradients, conditions, expected
@@ -243,7 +243,8 @@ def _judge_values(
     contract: Contract,
     plan: Plan,
 ) -> Judged:
-    task = Task(spec.name, OPS[spec.name].__call__, _optional(spec), value == OPS[spec.name])
+    own = OPS[spec.name]
+    task = Task(spec.name, own.__call__, _optional(spec), value != own and is_kept_by_reference(contract))
     trials = [_value_trial(spec, case, spec.aspect.value, e.inputs, e.settings) for case, e in drawn]
     trials += [t for t in _known_answers(spec, contract.output) if contract.specials or _is_finite(t)]
     return _judged(spec, value, task, trials, VALUES, conventions, contract, plan)
@@ -310,7 +311,8 @@ def _judge_gradients(
     own, allow = OPS[spec.name].vjp, partial(allow_subgradients, spec, contract)
     if spec.tie is not None:
         allow = partial(allow_shares, spec.tie, contract)
-    task = Task(f"{spec.name}_vjp", own, _optional(spec), vjp == own, allow)
+    confirmed = vjp != own and is_kept_by_reference(contract)
+    task = Task(f"{spec.name}_vjp", own, _optional(spec), confirmed, allow)
     trials = [_gradient_trial(spec, c, e) for c, e in drawn if e.inputs[0].size <= MOST_WITH_GRADIENTS]
     return _judged(spec, vjp, task, trials, GRADIENTS, conventions, contract, plan)
 

@@ -69,8 +69,9 @@ class Task:
     reference: Callable[..., Any]
     optional: Mapping[str, Any]
     """The settings that a call may leave out, and what they are then."""
-    is_reference: bool
-    """Whether the candidate's function is refnet's own."""
+    confirmed: bool
+    """Whether refnet's own function must not fail where the candidate does: it promises as much, and it is not
+    the candidate itself."""
     allow: Callable[[Trial, Sequence[Expected], Results], Sequence[Expected]] = _as_due
     """What is due, seen in the light of the results: at a kink several answers are right."""
 
@@ -166,7 +167,7 @@ def _findings(tried: Attempt, task: Task, expect: Expectation, fmt: Format) -> I
 
 def _confirmed(finding: Finding, task: Task, trial: Trial, due: Sequence[Expected], fmt: Format) -> Finding:
     """A failure, unless refnet itself fails in the same case: then two witnesses of the oracle disagree."""
-    if task.is_reference or any(expected.variant for expected in due):
+    if not task.confirmed or any(expected.variant for expected in due):
         return finding
     reason = "the oracle disagrees with itself: refnet's own result is beyond the bound as well"
     try:

@@ -1,0 +1,250 @@
+"""Contracts: what each promises, that each is told from the next, and that a judgement follows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from refnet import OPS
+from specs import SPECS
+from verify import Verdict, check
+from verify.arithmetic.bounds import SLACK, value_bounds, vjp_bounds
+from verify.arithmetic.certified import in_order
+from verify.arithmetic.contracts import DEFAULTS, LADDERS, TF32, Contract, promised
+from verify.arithmetic.formats import FLOAT16, FLOAT32, FORMATS, Format
+from verify.conformance import UsageError
+from verify.conformance.plan import draw
+from verify.reports import Outcome
+
+Array = Any
+
+# ------------------------------------------------------------------------------------------------- ladders
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
+@pytest.mark.parametrize("op", ["sigmoid", "softmax", "linear", "layer_norm", "gelu", "mse", "adam_step"])
+def test_what_a_contract_grants_a_looser_one_grants(op: str, dtype: str) -> None:
+    spec, grown = SPECS[op], 0
+    for number in range(8):
+        example = draw(spec, FORMATS[dtype], number, seed=0)
+        x, settings = example.inputs, example.settings
+        bounds = [
+            (
+                *value_bounds(OPS[op], spec, x, settings, rung),
+                *vjp_bounds(OPS[op], spec, example.dy, x, settings, rung),
+            )
+            for rung in LADDERS[dtype]
+        ]
+        results = (*in_order(OPS[op](*x, **settings)), *OPS[op].vjp(example.dy, *x, **settings))
+        for strict, loose in pairwise(bounds):
+            for a, b, y in zip(strict, loose, results, strict=True):
+                known = np.isfinite(b.deterministic)
+                once = rounding(np.asarray(y), FORMATS[dtype])
+                assert (a.deterministic <= b.deterministic * SLACK + once)[known].all()
+                grown += int((a.deterministic + once < b.deterministic)[known].sum())
+    assert grown > 0
+
+
+def rounding(y: Array, fmt: Format) -> Array:
+    """One rounding of a result, which all are granted: what is computed in a wider format is rounded last,
+    also where the format itself would have computed without any."""
+    return 1.01 * fmt.unit_roundoff * np.abs(y.astype(np.float64)) + 2.0 * fmt.smallest_subnormal
+
+
+def test_the_default_is_a_rung_of_the_ladder() -> None:
+    for dtype, default in DEFAULTS.items():
+        assert default in LADDERS[dtype]
+
+
+def test_the_words_say_what_is_promised() -> None:
+    assert all(len({rung.text for rung in ladder}) == len(ladder) for ladder in LADDERS.values())
+    assert LADDERS["float16"][0].text == "float32 inside, one final rounding; subnormal numbers kept"
+    assert "operands of products in tf32" in LADDERS["float32"][-1].text
+    assert "what the backward keeps in bfloat16" in LADDERS["bfloat16"][2].text
+
+
+# ----------------------------------------------------------------------------------- telling one from another
+
+
+def flushed(function: Callable[..., Array]) -> Callable[..., Array]:
+    """With subnormal numbers read and stored as 0, as XLA does."""
+
+    def flush(x: Array) -> Array:
+        return np.where(np.abs(x) < np.finfo(x.dtype).smallest_normal, x.dtype.type(0.0), x)
+
+    return lambda *inputs, **settings: flush(function(*map(flush, inputs), **settings))
+
+
+def widened(function: Callable[..., Array]) -> Callable[..., Array]:
+    """Computed in float64, and rounded once."""
+    return lambda *inputs, **settings: np.asarray(
+        function(*(x.astype(np.float64) for x in inputs), **settings)
+    ).astype(inputs[0].dtype)
+
+
+def in_tf32(x: Array) -> Array:
+    """The operand as a tensor core reads it: rounded to 11 bits."""
+    bits = x.view(np.uint32)
+    return ((bits + 0x0FFF + ((bits >> 13) & 1)) & np.uint32(0xFFFFE000)).view(np.float32)
+
+
+def sigmoid(x: Array) -> Array:
+    """In the dtype of x throughout; ml_dtypes and NumPy's float16 round every operation."""
+    one = x.dtype.type(1.0)
+    decay = np.exp(-np.abs(x))
+    return np.where(x < 0, decay, one) / (one + decay)
+
+
+def through_float32(function: Callable[..., Array]) -> Callable[..., Array]:
+    return lambda x: np.asarray(function(x.astype(np.float32))).astype(x.dtype)
+
+
+def layer_norm_vjp(dy: Array, x: Array, gamma: Array, beta: Array, *, eps: float = 1e-5) -> Any:
+    """From the normalised x, which has been rounded to the format."""
+    wide, dz = x.astype(np.float32), dy.astype(np.float32) * gamma.astype(np.float32)
+    centred = wide - wide.mean(axis=-1, keepdims=True)
+    sigma = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + np.float32(eps))
+    kept = (centred / sigma).astype(x.dtype).astype(np.float32)
+    dx = dz - dz.mean(axis=-1, keepdims=True) - kept * (dz * kept).mean(axis=-1, keepdims=True)
+    rows = tuple(range(x.ndim - 1))
+    gradients = (
+        dx / sigma,
+        (dy.astype(np.float32) * kept).sum(axis=rows),
+        dy.astype(np.float32).sum(axis=rows),
+    )
+    return tuple(gradient.astype(x.dtype) for gradient in gradients)
+
+
+def linear(x: Array, w: Array, b: Array) -> Array:
+    return x @ w + b
+
+
+def outcome(aspect: str, op: str, dtype: str, contract: tuple[str, ...] = (), **functions: Any) -> Outcome:
+    report = check(SimpleNamespace(**functions), ops=[op], dtypes=[dtype], contract=contract, level="smoke")
+    return next(o for o in report.outcomes if o.aspect == aspect)
+
+
+RUNGS = (
+    ("float32", "linear", widened(linear), LADDERS["float32"][0]),
+    ("float32", "linear", linear, LADDERS["float32"][1]),
+    ("float32", "linear", flushed(linear), LADDERS["float32"][2]),
+    ("float32", "linear", lambda x, w, b: flushed(linear)(in_tf32(x), in_tf32(w), b), LADDERS["float32"][3]),
+    ("float64", "tanh", np.tanh, LADDERS["float64"][0]),
+    ("float64", "tanh", flushed(np.tanh), LADDERS["float64"][1]),
+    ("float16", "sigmoid", through_float32(sigmoid), LADDERS["float16"][0]),
+    ("float16", "sigmoid", sigmoid, LADDERS["float16"][2]),
+    ("bfloat16", "tanh", through_float32(np.tanh), LADDERS["bfloat16"][0]),
+    ("bfloat16", "tanh", through_float32(flushed(np.tanh)), LADDERS["bfloat16"][1]),
+    ("bfloat16", "sigmoid", sigmoid, LADDERS["bfloat16"][3]),
+)
+
+
+@pytest.mark.parametrize(("dtype", "op", "function", "rung"), RUNGS, ids=lambda value: None)
+def test_the_strictest_contract_that_holds_is_reported(
+    dtype: str, op: str, function: Callable[..., Array], rung: Contract
+) -> None:
+    value = outcome("value", op, dtype, **{op: function})
+    assert value.keeps == rung.text
+    default = LADDERS[dtype].index(DEFAULTS[dtype])
+    granted = LADDERS[dtype].index(rung) <= default
+    assert value.verdict is (Verdict.PASS if granted else Verdict.FAIL)
+
+
+def test_a_backward_may_promise_to_keep_less() -> None:
+    functions = {"layer_norm_vjp": layer_norm_vjp}
+    assert outcome("vjp", "layer_norm", "float16", **functions).verdict is Verdict.FAIL
+    granted = outcome("vjp", "layer_norm", "float16", ("saved=float16",), **functions)
+    assert granted.verdict is Verdict.PASS
+    assert granted.keeps == LADDERS["float16"][1].text
+
+
+# ------------------------------------------------------------------------------------------- what is promised
+
+
+@pytest.mark.parametrize(
+    ("dtype", "contract", "op", "function", "without", "under"),
+    [
+        ("float16", "inside=float16", "sigmoid", sigmoid, Verdict.FAIL, Verdict.PASS),
+        ("float32", "subnormals=kept", "linear", flushed(linear), Verdict.PASS, Verdict.FAIL),
+        ("float32", "inside=float64", "linear", linear, Verdict.PASS, Verdict.FAIL),
+        (
+            "float32",
+            "products=tf32",
+            "linear",
+            lambda x, w, b: linear(in_tf32(x), in_tf32(w), b),
+            Verdict.FAIL,
+            Verdict.PASS,
+        ),
+        (
+            "float32",
+            "variant=reference",
+            "hard_sigmoid",
+            lambda x: np.clip(x * np.float32(0.2) + np.float32(0.5), 0, 1),
+            Verdict.PASS,
+            Verdict.FAIL,
+        ),
+        (
+            "float32",
+            "variant=slope-one-fifth",
+            "hard_sigmoid",
+            OPS["hard_sigmoid"].__call__,
+            Verdict.PASS,
+            Verdict.FAIL,
+        ),
+    ],
+)
+def test_a_promise_is_what_is_judged(
+    dtype: str, contract: str, op: str, function: Callable[..., Array], without: Verdict, under: Verdict
+) -> None:
+    assert outcome("value", op, dtype, **{op: function}).verdict is without
+    assert outcome("value", op, dtype, (contract,), **{op: function}).verdict is under
+
+
+def test_special_values_may_be_left_out() -> None:
+    """silu by x times sigmoid(x) is NaN at minus infinity, and right at every number."""
+
+    def silu(x: Array) -> Array:
+        with np.errstate(all="ignore"):
+            return np.asarray(x * sigmoid(x))
+
+    assert outcome("contract:special-values", "silu", "float32", silu=silu).verdict is Verdict.FAIL
+    report = check(SimpleNamespace(silu=silu), ops=["silu"], dtypes=["float32"], contract=["specials=any"])
+    assert not report.exit_code()
+
+
+def test_a_failure_is_replayed_under_its_contract() -> None:
+    failed = outcome("value", "linear", "float32", ("inside=float64",), linear=linear)
+    assert "contract=['inside=float64']" in failed.replay
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ("inside", "NAME=VALUE, with NAME one of inside, saved, products, subnormals, specials, variant"),
+        ("outside=float32", "NAME=VALUE, with NAME one of"),
+        ("inside=float8", "there is no such format. It is one of float64, float32, float16, bfloat16"),
+        ("products=int8", "there is no such format. It is one of tf32, float64"),
+        ("subnormals=maybe", "it is flushed or kept"),
+        ("specials=", "it is required or any"),
+        ("variant=softplux", "no operator has such a variant"),
+    ],
+)
+def test_what_cannot_be_promised_is_refused(option: str, text: str) -> None:
+    with pytest.raises(UsageError, match=text.replace("(", r"\(")):
+        check(SimpleNamespace(relu=OPS["relu"].__call__), ops=["relu"], contract=[option])
+
+
+def test_the_order_of_promises_does_not_matter() -> None:
+    one = promised(["saved=float16", "inside=float32"], FLOAT16)
+    assert one == promised(["inside=float32", "saved=float16"], FLOAT16)
+    assert one == replace(Contract.within(FLOAT16, FLOAT32, flush=False), saved=FLOAT16)
+
+
+def test_tf32_has_the_range_of_float32_and_the_precision_of_float16() -> None:
+    assert (TF32.precision, TF32.emin, TF32.emax) == (FLOAT16.precision, FLOAT32.emin, FLOAT32.emax)
