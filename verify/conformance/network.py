@@ -21,9 +21,11 @@ import specs.network
 from refnet.network import forward, mlp, mlp_gradients
 from refnet.optimizers import sgd_step
 from refnet.training import sgd_epoch
-from verify.arithmetic.bounds import Bounded, ErrorBound, carried, granted_model, stored
+from verify.arithmetic.bounds import ErrorBound, Floats, RoundingModel, carried, granted_model, stored
 from verify.arithmetic.certified import Kind, certify, certify_vjp, decide, pulled_back
 from verify.arithmetic.formats import Format, Truth
+from verify.arithmetic.instrumented import Instrumented
+from verify.arithmetic.stochastic import SAMPLES, Arithmetic, tolerances
 from verify.conformance.contract import Values
 from verify.conformance.findings import Finding
 from verify.conformance.plan import Plan
@@ -52,7 +54,8 @@ CASES = 2
 
 REFERENCE = NetworkSubject.of_reference()
 
-Bounding = Callable[[Values], Bounded]
+Bounding = Callable[[Values], Instrumented]
+"""What makes of an array one that carries errors with it: their bounds, or some drawn at random."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ class NetworkFunction:
     reference: Callable[..., Any]
     make: Callable[[int, np.random.Generator, Format], Trial]
     certified: Callable[[Trial, Format], Sequence[Truth]]
-    bounded: Callable[[Trial, Bounding], Sequence[Bounded]]
+    bounded: Callable[[Trial, Bounding], Sequence[Any]]
 
 
 def judge_network(
@@ -99,6 +102,25 @@ def expect_network(wanted: NetworkFunction, fmt: Format, trial: Trial) -> list[E
         runs = (wanted.bounded(trial, _exact_in(fmt, statistical)) for statistical in (False, True))
         bounds = [ErrorBound(stored(d, fmt).error, stored(s, fmt).error) for d, s in zip(*runs, strict=True)]
     return [Expected(truth, bound) for truth, bound in zip(truths, bounds, strict=True)]
+
+
+def network_spreads(
+    wanted: NetworkFunction,
+    trial: Trial,
+    fmt: Format,
+    *,
+    model: RoundingModel | None = None,
+    seed: int = 0,
+    samples: int = SAMPLES,
+) -> tuple[Floats, ...]:
+    """The tolerances of the results of a function by stochastic arithmetic, narrow at any depth.
+
+    Of the forms of the loss's slope each run takes one, as each implementation does: the spread is that of
+    all of them together.
+    """
+    arithmetic = Arithmetic.of(fmt, model=model, seed=seed, samples=samples)
+    with np.errstate(all="ignore"):
+        return tolerances([tuple(wanted.bounded(trial, arithmetic.read))], fmt)
 
 
 def _exact_in(fmt: Format, statistical: bool) -> Bounding:
