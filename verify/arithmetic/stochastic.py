@@ -692,8 +692,9 @@ def tolerances(computations: Iterable[Any], fmt: Format) -> tuple[Floats, ...]:
     code is not finite in every run nothing is known. Of a form, which may overflow where the reference does
     not, those runs count that are finite.
     """
-    own, *others = (in_order(results) for results in computations)
-    return tuple(_tolerance(each[0], each[1:], fmt) for each in zip(own, *others, strict=True))
+    with np.errstate(all="ignore"):
+        own, *others = (in_order(results) for results in computations)
+        return tuple(_tolerance(each[0], each[1:], fmt) for each in zip(own, *others, strict=True))
 
 
 def _tolerance(own: Noisy, others: Sequence[Noisy], fmt: Format) -> Floats:
