@@ -228,6 +228,13 @@ SPECS = (
                     _shared(dy, reduction, p.size) * ((1.0 - t) / (1.0 - p) - t / p),
                 ),
             ),
+            Form(
+                "one quotient, (p - t) / (p (1 - p))",
+                "PyTorch, hand-written backwards",
+                vjp=lambda dy, y, p, t, *, reduction="mean": (
+                    _shared(dy, reduction, p.size) * (p - t) / (p * (1.0 - p)),
+                ),
+            ),
         ),
         variants=(*CLIPPING, CLAMPED_LOGARITHM),
         references=(f"{GOODFELLOW}, 6.2.2.2",),

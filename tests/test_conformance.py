@@ -1265,7 +1265,7 @@ def _tried(function: Callable[..., Any], task: Task) -> Attempt:
 
 
 def test_when_the_reference_fails_too_the_oracle_disagrees_with_itself() -> None:
-    task = Task("tanh", lambda x: x + 1, {}, is_reference=False)
+    task = Task("tanh", lambda x: x + 1, {}, confirmed=True)
     (found,) = [
         f for f in findings_of([_tried(lambda x: x + 2, task)], task, lambda trial: _due(9.0), FLOAT64)
         if f.aspect == "value"
@@ -1275,7 +1275,7 @@ def test_when_the_reference_fails_too_the_oracle_disagrees_with_itself() -> None
 
 
 def test_when_the_reference_is_right_the_candidate_fails() -> None:
-    task = Task("tanh", lambda x: x * 0 + 9, {}, is_reference=False)
+    task = Task("tanh", lambda x: x * 0 + 9, {}, confirmed=True)
     findings = findings_of([_tried(lambda x: x + 2, task)], task, lambda trial: _due(9.0), FLOAT64)
     assert {f.verdict for f in findings if f.aspect == "value"} == {FAIL}
 
@@ -1284,7 +1284,7 @@ def test_what_no_precision_decides_is_inconclusive() -> None:
     def undecided(trial: Trial) -> list[Expected]:
         raise Undecided("0 +- 1")
 
-    task = Task("tanh", lambda x: x.copy(), {}, is_reference=False)
+    task = Task("tanh", lambda x: x.copy(), {}, confirmed=True)
     findings = findings_of([_tried(lambda x: x.copy(), task)], task, undecided, FLOAT64)
     assert {f.verdict for f in findings if f.aspect == "value"} == {INCONCLUSIVE}
 

@@ -30,10 +30,15 @@ Array = Any
 @pytest.mark.parametrize("dtype", FORMATS)
 @pytest.mark.parametrize("op", ["sigmoid", "softmax", "linear", "layer_norm", "gelu", "mse", "adam_step"])
 def test_what_a_contract_grants_a_looser_one_grants(op: str, dtype: str) -> None:
+    """To within the final rounding, which a wider computation may need where the format itself rounds
+    nothing, and what may be flushed. Of ordinary numbers: there are forms that overflow in a narrow format,
+    and in a wide one lose all digits instead."""
     spec, grown = SPECS[op], 0
-    for number in range(8):
+    for number in (0, 8, 16):
         example = draw(spec, FORMATS[dtype], number, seed=0)
         x, settings = example.inputs, example.settings
+        assert example.regime == "normal"
+        results = (*in_order(OPS[op](*x, **settings)), *OPS[op].vjp(example.dy, *x, **settings))
         bounds = [
             (
                 *value_bounds(OPS[op], spec, x, settings, rung),
@@ -41,20 +46,17 @@ def test_what_a_contract_grants_a_looser_one_grants(op: str, dtype: str) -> None
             )
             for rung in LADDERS[dtype]
         ]
-        results = (*in_order(OPS[op](*x, **settings)), *OPS[op].vjp(example.dy, *x, **settings))
         for strict, loose in pairwise(bounds):
             for a, b, y in zip(strict, loose, results, strict=True):
-                known = np.isfinite(b.deterministic)
                 once = rounding(np.asarray(y), FORMATS[dtype])
-                assert (a.deterministic <= b.deterministic * SLACK + once)[known].all()
-                grown += int((a.deterministic + once < b.deterministic)[known].sum())
-    assert grown > 0
+                unknown = np.isnan(b.deterministic)  # 0 times infinity: of a variance that may be 0
+                assert ((a.deterministic <= b.deterministic * SLACK + once) | unknown).all()
+                grown += int((a.deterministic + once < b.deterministic).sum())
+    assert grown > 0 or dtype == "float64"
 
 
 def rounding(y: Array, fmt: Format) -> Array:
-    """One rounding of a result, which all are granted: what is computed in a wider format is rounded last,
-    also where the format itself would have computed without any."""
-    return 1.01 * fmt.unit_roundoff * np.abs(y.astype(np.float64)) + 2.0 * fmt.smallest_subnormal
+    return 1.01 * fmt.unit_roundoff * np.abs(y.astype(np.float64)) + 2.0 * fmt.smallest_normal
 
 
 def test_the_default_is_a_rung_of_the_ladder() -> None:
@@ -125,7 +127,9 @@ def linear(x: Array, w: Array, b: Array) -> Array:
     return x @ w + b
 
 
-def outcome(aspect: str, op: str, dtype: str, contract: tuple[str, ...] = (), **functions: Any) -> Outcome:
+def outcome(
+    aspect: str, op: str, dtype: str, functions: dict[str, Any], contract: tuple[str, ...] = ()
+) -> Outcome:
     report = check(SimpleNamespace(**functions), ops=[op], dtypes=[dtype], contract=contract, level="smoke")
     return next(o for o in report.outcomes if o.aspect == aspect)
 
@@ -149,7 +153,7 @@ RUNGS = (
 def test_the_strictest_contract_that_holds_is_reported(
     dtype: str, op: str, function: Callable[..., Array], rung: Contract
 ) -> None:
-    value = outcome("value", op, dtype, **{op: function})
+    value = outcome("value", op, dtype, {op: function})
     assert value.keeps == rung.text
     default = LADDERS[dtype].index(DEFAULTS[dtype])
     granted = LADDERS[dtype].index(rung) <= default
@@ -158,8 +162,8 @@ def test_the_strictest_contract_that_holds_is_reported(
 
 def test_a_backward_may_promise_to_keep_less() -> None:
     functions = {"layer_norm_vjp": layer_norm_vjp}
-    assert outcome("vjp", "layer_norm", "float16", **functions).verdict is Verdict.FAIL
-    granted = outcome("vjp", "layer_norm", "float16", ("saved=float16",), **functions)
+    assert outcome("vjp", "layer_norm", "float16", functions).verdict is Verdict.FAIL
+    granted = outcome("vjp", "layer_norm", "float16", functions, ("saved=float16",))
     assert granted.verdict is Verdict.PASS
     assert granted.keeps == LADDERS["float16"][1].text
 
@@ -202,8 +206,8 @@ def test_a_backward_may_promise_to_keep_less() -> None:
 def test_a_promise_is_what_is_judged(
     dtype: str, contract: str, op: str, function: Callable[..., Array], without: Verdict, under: Verdict
 ) -> None:
-    assert outcome("value", op, dtype, **{op: function}).verdict is without
-    assert outcome("value", op, dtype, (contract,), **{op: function}).verdict is under
+    assert outcome("value", op, dtype, {op: function}).verdict is without
+    assert outcome("value", op, dtype, {op: function}, (contract,)).verdict is under
 
 
 def test_special_values_may_be_left_out() -> None:
@@ -213,13 +217,13 @@ def test_special_values_may_be_left_out() -> None:
         with np.errstate(all="ignore"):
             return np.asarray(x * sigmoid(x))
 
-    assert outcome("contract:special-values", "silu", "float32", silu=silu).verdict is Verdict.FAIL
+    assert outcome("contract:special-values", "silu", "float32", {"silu": silu}).verdict is Verdict.FAIL
     report = check(SimpleNamespace(silu=silu), ops=["silu"], dtypes=["float32"], contract=["specials=any"])
     assert not report.exit_code()
 
 
 def test_a_failure_is_replayed_under_its_contract() -> None:
-    failed = outcome("value", "linear", "float32", ("inside=float64",), linear=linear)
+    failed = outcome("value", "linear", "float32", {"linear": linear}, ("inside=float64",))
     assert "contract=['inside=float64']" in failed.replay
 
 

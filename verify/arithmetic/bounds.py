@@ -25,22 +25,21 @@ adding it rounds nothing, and padding consists of such terms.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, reduce
+from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.mixins import NDArrayOperatorsMixin
-from numpy.lib.stride_tricks import sliding_window_view
 
 from refnet import Operator
 from refnet.smooth import normal_cdf, normal_density
 from specs import Spec
 from verify.arithmetic.certified import in_order
-from verify.arithmetic.contracts import Arithmetic, Contract, Grant, contract_of
+from verify.arithmetic.contracts import Contract, Grant, Promised, contract_of
 from verify.arithmetic.formats import Format
+from verify.arithmetic.instrumented import REARRANGEMENTS, Instrumented, Move, Rules, logaddexp_of_all
 
 Floats = npt.NDArray[np.float64]
 
@@ -64,6 +63,11 @@ ELEMENTARY_ULP = {
 SLACK = 1.0 + 2.0**-30
 """What a comparison grants beyond a bound: bounds are computed in float64 themselves, by some thousand
 operations at most."""
+
+MOST_TO_FIRST_ORDER = 0.25
+"""n u up to which the bound of a sum is that of the first order, over 1 - n u. Beyond, as of 64 numbers that
+are added in bfloat16, it is n u sum|t|, which holds for any n, products or not (Jeannerod and Rump, Improved
+error bounds for inner products in floating-point arithmetic, SIAM J. Matrix Anal. Appl. 34, 2013)."""
 
 SHORT = 48
 """Bits within which a constant is taken for exact: of those that are rounded to the 53 of float64, one in 32
@@ -168,10 +172,12 @@ class OpenSum:
 
     def error(self, total: Floats, model: RoundingModel) -> Floats:
         u, n = model.unit_roundoff, self.count
-        once = u / (1.0 - n * u)
+        few = n * u <= MOST_TO_FIRST_ORDER
+        once = u / (1.0 - np.where(few, n * u, 0.0))
         # u times n, not n times the magnitude, which overflows for 64 terms as large as the format allows
         rounding = once * np.maximum(n - 2, 0) * self.magnitude + once * self.product_magnitude
         rounding = rounding + np.where(n > 1, once * np.abs(total), 0.0)
+        rounding = np.where(few, rounding, u * n * self.magnitude)
         if model.statistical:
             mean = total / np.maximum(n, 1)
             variance = np.maximum(self.squares / np.maximum(n, 1) - mean * mean, 0.0)
@@ -188,7 +194,7 @@ def _is_term(value: Floats, error: Floats) -> Floats:
     return np.where((value == 0.0) & (error == 0.0), 0.0, 1.0)
 
 
-class Bounded(NDArrayOperatorsMixin):
+class Bounded(Instrumented):
     """An array of values in float64, and for each a bound on the error of any honest computation of it."""
 
     def __init__(
@@ -205,73 +211,49 @@ class Bounded(NDArrayOperatorsMixin):
         self.model = model
         self.terms = terms
 
-    # NumPy's protocols -------------------------------------------------------------------------------
-
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        out = kwargs.pop("out", None)
-        with np.errstate(all="ignore"):
-            if method == "reduce" and ufunc.__name__ in _REDUCTIONS:
-                result = _REDUCTIONS[ufunc.__name__](self._lift(inputs[0]), **kwargs)
-            elif method == "__call__" and ufunc.__name__ in _PREDICATES:
-                return ufunc(*(x.value if isinstance(x, Bounded) else x for x in inputs), **kwargs)
-            elif method == "at" and ufunc is np.add and isinstance(inputs[0], Bounded):
-                return _add_at(inputs[0], inputs[1], self._lift(inputs[2]))
-            elif method == "__call__" and ufunc.__name__ in _RULES:
-                result = _RULES[ufunc.__name__](*map(self._lift, inputs), **kwargs)
-            else:
-                return NotImplemented
-        return result if out is None else out[0]._assign(result)
-
-    def __array_function__(
-        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Any:
-        if function.__name__ not in _FUNCTIONS:
-            return NotImplemented
-        with np.errstate(all="ignore"):
-            return _FUNCTIONS[function.__name__](*args, **kwargs)
-
-    def _lift(self, x: Any) -> Bounded:
-        return lift(x, self.model)
-
-    def _assign(self, other: Bounded) -> Bounded:
-        self.value, self.error, self.terms = other.value, other.error, other.terms
-        return self
-
-    def _each(self, move: Callable[[Floats], Any]) -> Bounded:
-        """The same rearrangement of values and errors; a sum stays open to more terms wherever it is."""
-        terms = None if self.terms is None else self.terms.each(move)
-        return Bounded(move(self.value), move(self.error), self.model, terms)
-
-    # the methods of an array that the reference uses --------------------------------------------------
+    @property
+    def rules(self) -> Rules:
+        return _RULES
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.value.shape
 
     @property
-    def ndim(self) -> int:
-        return self.value.ndim
-
-    @property
-    def size(self) -> int:
-        return self.value.size
-
-    @property
     def dtype(self) -> np.dtype[np.float64]:
         return self.value.dtype
 
     @property
-    def T(self) -> Bounded:
-        return self._each(np.transpose)
+    def is_nothing(self) -> bool:
+        return not (self.value.any() or self.error.any())
 
-    def __len__(self) -> int:
-        return len(self.value)
+    def lift(self, x: Any) -> Bounded:
+        return lift(x, self.model)
 
-    def __getitem__(self, index: Any) -> Bounded:
-        return self._each(lambda a: a[index])
+    def exactly(self, x: Any) -> Bounded:
+        return Bounded(x, np.zeros(np.shape(x)), self.model)
+
+    def cover(self, other: Bounded) -> Bounded:
+        """Widened to the bound of another form, wherever that form has one at all."""
+        usable = np.isfinite(other.value) & np.isfinite(other.error)
+        error = np.where(usable, np.maximum(self.error, other.error), self.error)
+        return Bounded(self.value, error, self.model)
+
+    def decided(self, ufunc: np.ufunc, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """By the values alone."""
+        return ufunc(*(x.value if isinstance(x, Bounded) else x for x in inputs), **kwargs)
+
+    def assign(self, other: Bounded) -> Bounded:
+        self.value, self.error, self.terms = other.value, other.error, other.terms
+        return self
+
+    def each(self, move: Move) -> Bounded:
+        """The same rearrangement of values and errors; a sum stays open to more terms wherever it is."""
+        terms = None if self.terms is None else self.terms.each(move)
+        return Bounded(move(self.value), move(self.error), self.model, terms)
 
     def __setitem__(self, index: Any, item: Any) -> None:
-        lifted = self._lift(item)
+        lifted = self.lift(item)
         terms = None
         if self.terms is not None and lifted.terms is not None:
             terms = self.terms.each(np.array)
@@ -282,22 +264,10 @@ class Bounded(NDArrayOperatorsMixin):
 
     def astype(self, dtype: npt.DTypeLike) -> Bounded:
         """The same: values are float64 whatever the format, and what the format loses is in the errors."""
-        return self._each(np.copy)
+        return self.each(np.copy)
 
     def copy(self) -> Bounded:
-        return self._each(np.copy)
-
-    def reshape(self, *shape: Any) -> Bounded:
-        return self._each(lambda a: a.reshape(*shape))
-
-    def swapaxes(self, first: int, second: int) -> Bounded:
-        return self._each(lambda a: a.swapaxes(first, second))
-
-    def squeeze(self, axis: Any) -> Bounded:
-        return self._each(lambda a: a.squeeze(axis))
-
-    def transpose(self, *axes: Any) -> Bounded:
-        return self._each(lambda a: a.transpose(*axes))
+        return self.each(np.copy)
 
     def argmax(self, axis: int) -> npt.NDArray[np.intp]:
         return np.asarray(self.value.argmax(axis))
@@ -309,13 +279,6 @@ class Bounded(NDArrayOperatorsMixin):
     def as_computed(self) -> Bounded:
         """The same values, taken for exact: what is subtracted and added again costs its roundings only."""
         return Bounded(self.value, 0.0, self.model)
-
-    def sum(self, axis: Any = None, keepdims: bool = False) -> Bounded:
-        with np.errstate(all="ignore"):
-            return _sum(self, axis=axis, keepdims=keepdims)
-
-    def max(self, axis: Any = None, keepdims: bool = False) -> Bounded:
-        return _largest(self, axis=axis, keepdims=keepdims)
 
 
 def lift(x: Any, model: RoundingModel) -> Bounded:
@@ -338,17 +301,17 @@ def _constant(x: float, model: RoundingModel) -> Bounded:
 
 TWO_PER_SQRT_PI = 2.0 / math.sqrt(math.pi)
 
-_ERF, _ERFC = np.frompyfunc(math.erf, 1, 1), np.frompyfunc(math.erfc, 1, 1)
-_CDF, _DENSITY = np.frompyfunc(normal_cdf, 1, 1), np.frompyfunc(normal_density, 1, 1)
+ERF, ERFC = np.frompyfunc(math.erf, 1, 1), np.frompyfunc(math.erfc, 1, 1)
+CDF, DENSITY = np.frompyfunc(normal_cdf, 1, 1), np.frompyfunc(normal_density, 1, 1)
 """Functions of Python floats that become ufuncs by NumPy are known by their names, as its own are."""
 
 
 def _cdf_of(x: Floats) -> Floats:
-    return np.asarray(_CDF(x), dtype=np.float64)
+    return np.asarray(CDF(x), dtype=np.float64)
 
 
 def _density_of(x: Floats) -> Floats:
-    return np.asarray(_DENSITY(x), dtype=np.float64)
+    return np.asarray(DENSITY(x), dtype=np.float64)
 
 
 def _rounded(value: Floats, error: Floats, model: RoundingModel, *, ulp: float = 0.5) -> Bounded:
@@ -503,7 +466,7 @@ def _power(a: Bounded, b: Bounded) -> Bounded:
 
 def _error_function(a: Bounded) -> Bounded:
     """k ulp; the derivative is at most 2 / sqrt(pi) times exp(-x^2) at the nearest point of the interval."""
-    value = np.asarray(_ERF(a.value), dtype=np.float64)
+    value = np.asarray(ERF(a.value), dtype=np.float64)
     nearest = np.maximum(np.abs(a.value) - a.error, 0.0)
     passed = a.error * TWO_PER_SQRT_PI * np.exp(-nearest * nearest)
     rounded = _rounded(value, _or_none(passed, a.error), a.model, ulp=ELEMENTARY_ULP["erf"])
@@ -512,7 +475,7 @@ def _error_function(a: Bounded) -> Bounded:
 
 def _complementary_error_function(a: Bounded) -> Bounded:
     """k ulp, and in the tail u x^2 for the rounding of the square in exp(-x^2) inside the function."""
-    value = np.asarray(_ERFC(a.value), dtype=np.float64)
+    value = np.asarray(ERFC(a.value), dtype=np.float64)
     nearest = np.maximum(np.abs(a.value) - a.error, 0.0)
     passed = a.error * TWO_PER_SQRT_PI * np.exp(-nearest * nearest)
     square = np.where((a.value > 0.0) & (value > 0.0), a.value * a.value, 0.0)
@@ -600,16 +563,6 @@ def _sum(a: Bounded, axis: Any = 0, keepdims: bool = False) -> Bounded:
     return Bounded(value, terms.error(value, a.model), a.model, terms)
 
 
-def _add_at(a: Bounded, index: npt.NDArray[np.integer], b: Bounded) -> None:
-    """Terms b added to the rows of a that are named by `index`: to each, the sum of its own terms in any
-    order. Terms are one more than there are, unless the row was 0, to which the first is added exactly."""
-    for row in np.unique(index):
-        total = _sum(b[np.equal(index, row)])
-        before = a[row]
-        started = bool(((before.value != 0.0) | (before.error != 0.0)).any())
-        a[row] = _add(total, before) if started else total
-
-
 def _largest(a: Bounded, axis: Any = 0, keepdims: bool = False, initial: Any = None) -> Bounded:
     """Off by the error of an entry that may be the largest: of one that is surely at least another one's
     least value. A score of -1e30 and its error of 1e14 are nothing beside one of 3."""
@@ -618,12 +571,6 @@ def _largest(a: Bounded, axis: Any = 0, keepdims: bool = False, initial: Any = N
     least = (a.value - a.error).max(axis=axis, keepdims=True, **at_least)
     error = np.where(a.value + a.error < least, 0.0, a.error)
     return Bounded(value, error.max(axis=axis, keepdims=keepdims, initial=0.0), a.model)
-
-
-def _logaddexp_of_all(a: Bounded, axis: int = 0) -> Bounded:
-    """One after the other."""
-    first, *others = (a[(slice(None),) * (axis % a.ndim) + (k,)] for k in range(a.shape[axis]))
-    return reduce(_logaddexp, others, first)
 
 
 def _where(condition: Any, x: Any, y: Any) -> Bounded:
@@ -649,10 +596,6 @@ def _joined(join: Callable[..., Any]) -> Callable[..., Bounded]:
     return put_together
 
 
-def _rearrangement(function: Callable[..., Any]) -> Callable[..., Bounded]:
-    return lambda a, *args, **kwargs: a._each(lambda array: function(array, *args, **kwargs))
-
-
 def _pad(a: Bounded, widths: Any, constant_values: float = 0.0) -> Bounded:
     """With a constant that every format holds."""
     value = np.pad(a.value, widths, constant_values=constant_values)
@@ -665,10 +608,7 @@ def _zeros_like(a: Bounded, shape: tuple[int, ...] | None = None) -> Bounded:
     return Bounded(nothing, nothing, a.model, OpenSum.empty(nothing.shape))
 
 
-_PREDICATES = {
-    "equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "isnan", "isinf", "isfinite",
-}  # fmt: skip
-_RULES: dict[str, Callable[..., Bounded]] = {
+_UFUNCS: dict[str, Callable[..., Bounded]] = {
     "add": _add,
     "subtract": _subtract,
     "multiply": _multiply,
@@ -689,38 +629,24 @@ _RULES: dict[str, Callable[..., Bounded]] = {
     "sign": _sign,
     "sqrt": _sqrt,
     "square": lambda a: _multiply(a, a),
-    _ERF.__name__: _error_function,
-    _ERFC.__name__: _complementary_error_function,
-    _CDF.__name__: _normal_cdf,
-    _DENSITY.__name__: _normal_density,
+    ERF.__name__: _error_function,
+    ERFC.__name__: _complementary_error_function,
+    CDF.__name__: _normal_cdf,
+    DENSITY.__name__: _normal_density,
 }
-_REDUCTIONS: dict[str, Callable[..., Bounded]] = {
-    "add": _sum,
-    "maximum": _largest,
-    "logaddexp": _logaddexp_of_all,
-}
-_FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "where": _where,
-    "dot": _dot,
-    "concatenate": _joined(np.concatenate),
-    "stack": _joined(np.stack),
-    "pad": _pad,
-    "zeros_like": _zeros_like,
-    **{
-        function.__name__: _rearrangement(function)
-        for function in (
-            np.broadcast_to,
-            np.expand_dims,
-            np.flip,
-            np.moveaxis,
-            np.repeat,
-            np.take,
-            np.take_along_axis,
-            np.transpose,
-            sliding_window_view,
-        )
+_RULES = Rules(
+    _UFUNCS,
+    {"add": _sum, "maximum": _largest, "logaddexp": logaddexp_of_all},
+    {
+        "where": _where,
+        "dot": _dot,
+        "concatenate": _joined(np.concatenate),
+        "stack": _joined(np.stack),
+        "pad": _pad,
+        "zeros_like": _zeros_like,
+        **REARRANGEMENTS,
     },
-}
+)
 
 # ------------------------------------------------------------------------------- the bounds of an operator
 
@@ -795,8 +721,8 @@ def granted_model(grant: Grant, *, statistical: bool) -> RoundingModel:
 
 
 @lru_cache
-def _granted_model(arithmetic: Arithmetic, statistical: bool) -> RoundingModel:
-    output, inside, _, products, flush = arithmetic
+def _granted_model(promised: Promised, statistical: bool) -> RoundingModel:
+    output, inside, _, products, flush = promised
     return RoundingModel.of(
         inside,
         statistical=statistical,
@@ -838,13 +764,6 @@ def _or_as(result: Bounded, other: Bounded) -> Bounded:
     return Bounded(result.value, error, result.model)
 
 
-def cover(result: Bounded, form: Bounded) -> Bounded:
-    """Widen a bound to that of another form, wherever that form has one at all."""
-    usable = np.isfinite(form.value) & np.isfinite(form.error)
-    error = np.where(usable, np.maximum(result.error, form.error), result.error)
-    return Bounded(result.value, error, result.model)
-
-
 def stored(result: Bounded, fmt: Format) -> Bounded:
     """A result in memory: a subnormal number may be flushed to zero, and a format that is narrower than that
     of the computation rounds once more."""
@@ -869,12 +788,36 @@ def bounded_values(
     """The outputs of an operator, each with its bound: the largest over refnet's code and the other forms."""
     model, output = granted_model(grant, statistical=statistical), contract_of(grant).output
     with np.errstate(all="ignore"):
-        outputs = _in_memory(op.forward(*in_model(inputs, model), **settings)[0], output)
-        for form in spec.forms:
-            if form.value is not None:
-                others = _in_memory(form.value(*in_model(inputs, model), **settings), output)
-                outputs = tuple(cover(y, other) for y, other in zip(outputs, others, strict=True))
+        outputs, *forms = (
+            _in_memory(y, output) for y in computed_values(op, spec, in_model(inputs, model), settings)
+        )
+    for others in forms:
+        outputs = tuple(y.cover(other) for y, other in zip(outputs, others, strict=True))
     return outputs
+
+
+def computed_values(
+    op: Operator, spec: Spec, inputs: Sequence[Any], settings: Mapping[str, Any]
+) -> Iterator[Any]:
+    """The output, or the outputs, by refnet's own code, and then by the other forms of the spec."""
+    yield op.forward(*inputs, **settings)[0]
+    for form in spec.forms:
+        if form.value is not None:
+            yield form.value(*inputs, **settings)
+
+
+def gradients_of_forms(
+    spec: Spec, dy: Any, y: Any, inputs: Sequence[Any], settings: Mapping[str, Any]
+) -> Iterator[tuple[Any, ...]]:
+    """The gradients by the other forms of the spec."""
+    for form in spec.forms:
+        if form.vjp is not None:
+            yield form.vjp(dy, y, *inputs, **settings)
+
+
+def cotangent_like(outputs: Any, dy: Any, carry: Callable[[npt.NDArray[Any]], Any]) -> Any:
+    """The cotangent, carried as the inputs are; of several outputs a record like theirs."""
+    return tuple.__new__(type(outputs), map(carry, dy)) if isinstance(outputs, tuple) else carry(dy)
 
 
 def _in_memory(results: Any, fmt: Format) -> tuple[Bounded, ...]:
@@ -911,24 +854,19 @@ def _bounded_vjp(
     with np.errstate(all="ignore"):
         outputs, residuals = op.forward(*in_model(inputs, model), **settings)
         residuals = _saved(residuals, contract)
-        cotangent: Any = (
-            tuple.__new__(type(outputs), (carried(d, model) for d in dy))
-            if isinstance(outputs, tuple)
-            else carried(dy, model)
-        )
+        cotangent = cotangent_like(outputs, dy, lambda d: carried(d, model))
         gradients = _in_memory(op.backward(residuals, cotangent), fmt)
         read = [_as_read(x, model) for x in inputs]
         if any(changed is not x for changed, x in zip(read, inputs, strict=True)):
             _, residuals = op.forward(*in_model(read, model), **settings)
             others = _in_memory(op.backward(_saved(residuals, contract), cotangent), fmt)
             gradients = tuple(_or_as(g, other) for g, other in zip(gradients, others, strict=True))
-        forms = [form for form in spec.forms if form.vjp is not None]
-        each = bounded_values(op, spec, inputs, settings, grant, statistical) if forms else ()
-        for form in forms:
-            if form.vjp is not None:
-                y = each if isinstance(outputs, tuple) else each[0]
-                others = _in_memory(form.vjp(cotangent, y, *in_model(inputs, model), **settings), fmt)
-                gradients = tuple(cover(g, other) for g, other in zip(gradients, others, strict=True))
+        if any(form.vjp is not None for form in spec.forms):
+            each = bounded_values(op, spec, inputs, settings, grant, statistical)
+            y = each if isinstance(outputs, tuple) else each[0]
+            for found in gradients_of_forms(spec, cotangent, y, in_model(inputs, model), settings):
+                others = _in_memory(found, fmt)
+                gradients = tuple(g.cover(other) for g, other in zip(gradients, others, strict=True))
     return gradients
 
 

@@ -20,7 +20,7 @@ OPERANDS: Mapping[str, Format] = MappingProxyType({"tf32": TF32, **FORMATS})
 """The formats in which the operands of a matrix product may be read."""
 
 
-Arithmetic = tuple[Format, Format, Format, Format, bool]
+Promised = tuple[Format, Format, Format, Format, bool]
 """Output, inside, saved, products, flush: what a bound depends on."""
 
 
@@ -61,7 +61,7 @@ class Contract:
         parts.append("subnormal numbers may be flushed" if self.flush else "subnormal numbers kept")
         return "; ".join(parts)
 
-    def arithmetic(self) -> Arithmetic:
+    def arithmetic(self) -> Promised:
         """What a bound depends on."""
         return self.output, self.inside, self.saved, self.products, self.flush
 

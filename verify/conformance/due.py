@@ -6,6 +6,7 @@ check. The truth does not depend on the contract, so that another one costs its 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -20,7 +21,7 @@ from verify.arithmetic.bounds import ErrorBound, stated_bounds, value_bounds, vj
 from verify.arithmetic.certified import certify, certify_each, certify_vjp, in_order
 from verify.arithmetic.contracts import Contract
 from verify.arithmetic.formats import Format, Truth
-from verify.arithmetic.stochastic import condition_spreads
+from verify.arithmetic.stochastic import condition_spreads, value_spreads, vjp_spreads
 from verify.conformance.contract import Values, flattened
 from verify.conformance.trial import Expected, Results, Trial
 from verify.laws.subgradients import on_kink, subgradient
@@ -34,10 +35,12 @@ Answer = TypeVar("Answer")
 @dataclass(frozen=True, slots=True)
 class Side:
     """The values of an operator, or its gradients: the truths that are due, none if they are not known; the
-    bounds of the results; and the errors that the problem permits, whoever solves it."""
+    bounds of the results; their spreads in stochastic arithmetic; and the errors that the problem permits,
+    whoever solves it."""
 
     truths: Callable[[Spec, Format, Variant | None, Trial], Sequence[Truth]]
     bounds: Callable[[Spec, Contract, Variant | None, Trial], Sequence[ErrorBound]]
+    spreads: Callable[[Spec, Contract, Variant | None, Trial], Sequence[Floats]]
     conditions: Callable[[Spec, Format, Variant | None, Trial], Sequence[Floats]]
 
 
@@ -49,8 +52,29 @@ def expected(
     if not truths:
         return ()
     bounds = _answered(side.bounds, spec, contract, variant, trial)
+    if any(_is_useless(bound, truth, contract) for bound, truth in zip(bounds, truths, strict=True)):
+        spreads = _answered(side.spreads, spec, contract, variant, trial)
+        bounds = [narrowed(bound, spread) for bound, spread in zip(bounds, spreads, strict=True)]
     title = _title(variant)
     return [Expected(truth, bound, title) for truth, bound in zip(truths, bounds, strict=True)]
+
+
+def _is_useless(bound: ErrorBound, truth: Truth, contract: Contract) -> bool:
+    """Whether some bound leaves less than half of the digits of the largest result: errors that cancel one
+    another have then been added up. Of what is not a number none is due."""
+    size = np.abs(truth.nearest.astype(np.float64))
+    finite = np.isfinite(size)
+    largest = size[finite].max(initial=0.0)
+    half = math.sqrt(contract.inside.unit_roundoff) * largest
+    with np.errstate(invalid="ignore"):
+        return bool((~(bound.statistical <= half) & finite & (largest > 0.0)).any())
+
+
+def narrowed(bound: ErrorBound, spread: Floats) -> ErrorBound:
+    """A bound whose statistical part is no wider than a spread, where that is known."""
+    with np.errstate(invalid="ignore"):
+        known = np.isfinite(spread) & ~(spread >= bound.statistical)
+    return ErrorBound(bound.deterministic, np.where(known, spread, bound.statistical))
 
 
 def conditions(side: Side, spec: Spec, fmt: Format, trial: Trial) -> Sequence[Floats]:
@@ -176,7 +200,19 @@ def _value_conditions(spec: Spec, fmt: Format, variant: Variant | None, trial: T
     return condition_spreads(OPS[spec.name], spec, trial.arguments, trial.settings, fmt)
 
 
-VALUES = Side(_value_truths, _value_bounds, _value_conditions)
+def _value_spreads(spec: Spec, contract: Contract, variant: Variant | None, trial: Trial) -> Sequence[Floats]:
+    inputs, _ = _in_convention(spec, variant, trial.arguments)
+    if _is_nan(variant, inputs, trial) or _is_another(variant):
+        return [np.full((), np.inf)] * len(trial.shapes)
+    return value_spreads(OPS[spec.name], _with_forms(spec, variant), inputs, trial.settings, contract)
+
+
+def _is_another(variant: Variant | None) -> bool:
+    """Whether a variant is another function than refnet's, whose code says nothing of its spread."""
+    return variant is not None and (variant.definition is not None or variant.divisor is not None)
+
+
+VALUES = Side(_value_truths, _value_bounds, _value_spreads, _value_conditions)
 
 # --------------------------------------------------------------------------------------------- gradients
 
@@ -225,7 +261,18 @@ def _gradient_conditions(spec: Spec, fmt: Format, variant: Variant | None, trial
     return condition_spreads(OPS[spec.name], spec, inputs, trial.settings, fmt, dy)
 
 
-GRADIENTS = Side(_gradient_truths, _gradient_bounds, _gradient_conditions)
+def _gradient_spreads(
+    spec: Spec, contract: Contract, variant: Variant | None, trial: Trial
+) -> Sequence[Floats]:
+    dy, *given = trial.arguments
+    inputs, _ = _in_convention(spec, variant, tuple(given))
+    stated = variant is not None and variant.gradients is not None
+    if stated or _is_another(variant):
+        return [np.full((), np.inf)] * len(trial.shapes)
+    return vjp_spreads(OPS[spec.name], _with_forms(spec, variant), dy, inputs, trial.settings, contract)
+
+
+GRADIENTS = Side(_gradient_truths, _gradient_bounds, _gradient_spreads, _gradient_conditions)
 
 
 def allow_subgradients(

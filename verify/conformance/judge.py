@@ -34,9 +34,10 @@ def judge(got: npt.NDArray[Any], truth: Truth, bound: ErrorBound, fmt: Format) -
     """Fail beyond the deterministic bound, suspect beyond the statistical one, else pass.
 
     What is correctly rounded passes whatever the bound. Otherwise the error is compared in absolute terms,
-    because bound / ulp overflows where the ulp is the smallest number of float64. An element whose bound is
-    not finite is undecided; the array is inconclusive then, if nothing else is wrong with it. A NaN or an
-    infinity in the place of a number is infinitely far off, so only an infinite bound leaves it undecided.
+    because bound / ulp overflows where the ulp is the smallest number of float64. Where the deterministic
+    bound is not finite nothing fails, and where neither is the element is undecided: the array is
+    inconclusive then, if nothing else is wrong with it. A NaN or an infinity in the place of a number is
+    infinitely far off.
     """
     if not got.size:
         return Judgement(Verdict.PASS, 0.0, 0.0, (), 0, 0, 0.0)
@@ -47,18 +48,19 @@ def judge(got: npt.NDArray[Any], truth: Truth, bound: ErrorBound, fmt: Format) -
         apart = np.abs(got.astype(np.float64) - truth.nearest.astype(np.float64))
         error = np.where(countable, in_ulp * ulp, apart)
         hard = np.broadcast_to(bound.deterministic, got.shape)
-        soft = np.minimum(bound.statistical, hard)
+        soft = np.fmin(np.broadcast_to(bound.statistical, got.shape), hard)
         correct = in_ulp <= CORRECT_ROUNDING
-        known = np.isfinite(hard)
-        granted = correct | (error <= hard * SLACK) & known
+        proven, known = np.isfinite(hard), np.isfinite(soft)
+        granted = correct | (error <= hard * SLACK) | ~proven
         likely = correct | (error <= soft * SLACK) & known
-        allowance = np.maximum(np.where(known, hard / ulp, 0.0), CORRECT_ROUNDING)
-        ratio = np.where(countable, in_ulp / allowance, error / hard)
+        widest = np.where(proven, hard, soft)
+        allowance = np.maximum(np.where(known, widest / ulp, 0.0), CORRECT_ROUNDING)
+        ratio = np.where(countable, in_ulp / allowance, error / widest)
     ratio = np.where(known | correct, np.where(np.isnan(ratio), np.inf, ratio), 0.0)
     of_verdict = {
-        Verdict.FAIL: ~granted & known,
-        Verdict.SUSPECT: granted & ~likely,
-        Verdict.INCONCLUSIVE: ~granted & ~known,
+        Verdict.FAIL: ~granted,
+        Verdict.SUSPECT: granted & ~likely & known,
+        Verdict.INCONCLUSIVE: ~likely & ~known,
         Verdict.PASS: likely,
     }
     verdict, concerned = next((v, elements) for v, elements in of_verdict.items() if elements.any())
@@ -71,5 +73,5 @@ def judge(got: npt.NDArray[Any], truth: Truth, bound: ErrorBound, fmt: Format) -
         index,
         int(concerned.sum()),
         got.size,
-        float(hard[index]),
+        float(widest[index]),
     )

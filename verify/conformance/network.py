@@ -21,11 +21,14 @@ import specs.network
 from refnet.network import forward, mlp, mlp_gradients
 from refnet.optimizers import sgd_step
 from refnet.training import sgd_epoch
-from verify.arithmetic.bounds import Bounded, ErrorBound, carried, granted_model, stored
+from verify.arithmetic.bounds import ErrorBound, Floats, carried, granted_model, stored
 from verify.arithmetic.certified import Kind, certify, certify_vjp, decide, pulled_back
-from verify.arithmetic.contracts import Contract, is_kept_by_reference
+from verify.arithmetic.contracts import Contract, Grant, contract_of, is_kept_by_reference
 from verify.arithmetic.formats import Format, Truth
+from verify.arithmetic.instrumented import Instrumented
+from verify.arithmetic.stochastic import SAMPLES, Arithmetic, tolerances
 from verify.conformance.contract import Values
+from verify.conformance.due import narrowed
 from verify.conformance.findings import Finding
 from verify.conformance.plan import Plan
 from verify.conformance.trial import Expected, Task, Trial, attempt, findings_of
@@ -53,7 +56,8 @@ CASES = 2
 
 REFERENCE = NetworkSubject.of_reference()
 
-Bounding = Callable[[Values], Bounded]
+Bounding = Callable[[Values], Instrumented]
+"""What makes of an array one that carries errors with it: their bounds, or some drawn at random."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ class NetworkFunction:
     reference: Callable[..., Any]
     make: Callable[[int, np.random.Generator, Format], Trial]
     certified: Callable[[Trial, Format], Sequence[Truth]]
-    bounded: Callable[[Trial, Bounding], Sequence[Bounded]]
+    bounded: Callable[[Trial, Bounding], Sequence[Any]]
 
 
 def judge_network(
@@ -94,13 +98,35 @@ def network_trial(name: str, fmt: Format, case: int, seed: int) -> Trial:
 
 
 def expect_network(wanted: NetworkFunction, contract: Contract, trial: Trial) -> list[Expected]:
-    """The certified values, with the deterministic and the statistical bounds."""
+    """The certified values, with the deterministic bounds and the spreads in stochastic arithmetic."""
     fmt = contract.output
     truths = wanted.certified(trial, fmt)
     with np.errstate(all="ignore"):
         runs = (wanted.bounded(trial, _exact_in(contract, statistical)) for statistical in (False, True))
         bounds = [ErrorBound(stored(d, fmt).error, stored(s, fmt).error) for d, s in zip(*runs, strict=True)]
-    return [Expected(truth, bound) for truth, bound in zip(truths, bounds, strict=True)]
+    spreads = network_spreads(wanted, trial, contract)
+    return [
+        Expected(truth, narrowed(bound, spread))
+        for truth, bound, spread in zip(truths, bounds, spreads, strict=True)
+    ]
+
+
+def network_spreads(
+    wanted: NetworkFunction,
+    trial: Trial,
+    grant: Grant,
+    *,
+    seed: int = 0,
+    samples: int = SAMPLES,
+) -> tuple[Floats, ...]:
+    """The tolerances of the results of a function by stochastic arithmetic, narrow at any depth.
+
+    Of the forms of the loss's slope each run takes one, as each implementation does: the spread is that of
+    all of them together.
+    """
+    arithmetic = Arithmetic.of(grant, seed=seed, samples=samples)
+    with np.errstate(all="ignore"):
+        return tolerances([tuple(wanted.bounded(trial, arithmetic.read))], contract_of(grant).output)
 
 
 def _exact_in(contract: Contract, statistical: bool) -> Bounding:

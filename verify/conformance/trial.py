@@ -70,8 +70,8 @@ class Task:
     optional: Mapping[str, Any]
     """The settings that a call may leave out, and what they are then."""
     confirmed: bool
-    """Whether refnet's own function must not fail where the candidate does: it promises as much, and it is not
-    the candidate itself."""
+    """Whether refnet's own function, too, must not fail where the candidate does: it promises as much, and it
+    is not the candidate itself."""
     allow: Callable[[Trial, Sequence[Expected], Results], Sequence[Expected]] = _as_due
     """What is due, seen in the light of the results: at a kink several answers are right."""
 

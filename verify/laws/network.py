@@ -18,7 +18,7 @@ import refnet
 from refnet import Activation, relu, sigmoid, softmax
 from refnet.network import HEADS, Head, backward, forward
 from specs import SPECS
-from verify.arithmetic.bounds import SLACK, Bounded, carried, cover, granted_model
+from verify.arithmetic.bounds import SLACK, carried, granted_model
 from verify.arithmetic.certified import certify
 from verify.arithmetic.contracts import Contract, Grant, contract_of
 from verify.arithmetic.formats import FLOAT32, FLOAT64, FORMATS, Format, ulp
@@ -196,11 +196,10 @@ def bounded_gradients(subject: NetworkSubject, x: Any, params: Layers, labels: V
     """The gradients of the mean loss, from its slope in the loosest of its forms."""
     z, residuals = forward(x, params, activation=subject.activation)
     slope: Any = HEADS[subject.head].slope(z, labels)
-    one = Bounded(1.0, 0.0, slope.model)
     targets = labels if subject.head == "softmax" else labels[:, None].astype(np.float64)
     for form in SPECS[LOSSES[subject.head]].forms:
         if form.vjp is not None:
-            slope = cover(slope, form.vjp(one, None, z, targets)[0])
+            slope = slope.cover(form.vjp(slope.exactly(1.0), None, z, targets)[0])
     return [array for layer in backward(residuals, slope) for array in layer]
 
 
@@ -237,7 +236,7 @@ def loss_bound(subject: NetworkSubject, example: NetworkExample, fmt: Format) ->
         loss: Any = HEADS[subject.head].loss(z, example.labels)
         for form in SPECS[LOSSES[subject.head]].forms:
             if form.value is not None:
-                loss = cover(loss, form.value(z, targets))
+                loss = loss.cover(form.value(z, targets))
         return stored_error(loss, fmt)
 
 

@@ -15,7 +15,6 @@ from verify.arithmetic.bounds import (
     ErrorBound,
     RoundingModel,
     carried,
-    cover,
     granted_model,
     in_model,
     lift,
@@ -65,7 +64,7 @@ def subgradient(
         read = in_model(inputs, model)
         times = _as_computed(spec, slope, read, model) * kink.inner(*read, **settings)
         divided, multiplied = (share * times for share in forms)
-        return np.broadcast_to(stored(cover(divided, multiplied), fmt).error, inputs[0].shape)
+        return np.broadcast_to(stored(divided.cover(multiplied), fmt).error, inputs[0].shape)
 
     with np.errstate(all="ignore"):
         granted = ErrorBound(*map(bound, (False, True)))
