@@ -435,17 +435,16 @@ def layer_norm_backward_excess(backward: Callable[..., Values], spec: Spec, seed
     return excesses(backward(dy, x[0], x[1]), truth, tolerance, FLOAT32)[0]
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_an_uncentred_backward_is_told_from_a_centred_one(seed: int) -> None:
+def test_an_uncentred_backward_is_told_from_a_centred_one() -> None:
     """From those that subtract the mean first. The form of the spec that does not is just as far off, and
     where that is granted the other is; a bound cannot tell them even without it."""
     spec, op = SPECS["layer_norm"], OPS["layer_norm"]
     (centred,) = (form for form in spec.forms if form.used_by == "JAX")
-    strict = replace(spec, forms=(centred,))
-    assert layer_norm_backward_excess(_backward_centred, strict, seed) <= 1.0
-    assert layer_norm_backward_excess(_backward_uncentred, strict, seed) > 1.0
-    assert layer_norm_backward_excess(_backward_uncentred, spec, seed) <= 1.0
-    x, dy = normal_rows(100.0, seed), np.ones((8, 64), np.float32)
+    strict, seeds = replace(spec, forms=(centred,)), range(4)
+    assert max(layer_norm_backward_excess(_backward_centred, strict, seed) for seed in seeds) <= 1.0
+    assert max(layer_norm_backward_excess(_backward_uncentred, strict, seed) for seed in seeds) > 1.0
+    assert max(layer_norm_backward_excess(_backward_uncentred, spec, seed) for seed in seeds) <= 1.0
+    x, dy = normal_rows(100.0, 0), np.ones((8, 64), np.float32)
     bound = vjp_bounds(op, strict, dy, x, {}, FLOAT32)[0].statistical
     assert np.median(bound / vjp_spreads(op, strict, dy, x, {}, FLOAT32)[0]) > 8.0
 
@@ -543,12 +542,12 @@ def test_the_reference_network_lies_within_its_spreads(name: str, fmt: Format) -
 
 
 def test_what_the_problem_permits_is_the_condition_of_a_function() -> None:
-    """|x f'(x)| u of one input with a random sign, whatever the sign; and the rounding of the result."""
+    """|x f'(x)| u of one input, whatever its sign; the ulps of an exponential, and the rounding of the result."""
     x = np.array([0.5, -3.0, 20.0], np.float32)
     (found,) = condition_spreads(OPS["sigmoid"], SPECS["sigmoid"], [x], {}, FLOAT32)
     wide = x.astype(np.float64)
     s = 1.0 / (1.0 + np.exp(-wide))
-    expected = LAMBDA * UNIFORM * U * np.abs(wide) * s * (1.0 - s) + U * s
+    expected = U * np.abs(wide) * s * (1.0 - s) + (2.0 * ELEMENTARY_ULP["exp"] + 1.0) * U * s
     assert agree(found, expected, 2.0**-16)
 
 
