@@ -542,7 +542,7 @@ def test_the_reference_network_lies_within_its_spreads(name: str, fmt: Format) -
 
 
 def test_what_the_problem_permits_is_the_condition_of_a_function() -> None:
-    """|x f'(x)| u of one input, whatever its sign; the ulps of an exponential, and the rounding of the result."""
+    """|x f'(x)| u of one input, the ulps of an exponential, and the rounding of the result."""
     x = np.array([0.5, -3.0, 20.0], np.float32)
     (found,) = condition_spreads(OPS["sigmoid"], SPECS["sigmoid"], [x], {}, FLOAT32)
     wide = x.astype(np.float64)

@@ -194,7 +194,7 @@ def _line(document: Mapping[str, Any]) -> bytes:
 
 
 def _read(path: Path, heading: Mapping[str, Any]) -> tuple[dict[int, Tally], int]:
-    """The blocks of a journal and how many bytes of it are whole lines.
+    """The blocks of a journal and how many bytes of it are whole lines: none, if the heading is not.
 
     Raises:
         SweepError: it is the journal of another sweep.
@@ -213,7 +213,7 @@ def _read(path: Path, heading: Mapping[str, Any]) -> tuple[dict[int, Tally], int
         if whole:
             done[document.pop("first")] = Tally.from_json(document)
         whole += len(line)
-    if lines and not whole:
+    if not whole and not _line(heading).startswith(b"".join(lines)):
         raise SweepError(f"{path} is no journal of a sweep. Name another file, or remove it.")
     return done, whole
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import lru_cache
 from importlib import resources
 from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -87,7 +88,7 @@ def _computed(question: Question) -> Truth:
 def _read(path: Path, fmt: Format) -> Truth | None:
     """The table of a file; None where there is none, or one that is not whole."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as file:
             bits, fraction, digest = file["bits"], file["fraction"], file["digest"].tobytes()
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None

@@ -1,0 +1,504 @@
+"""All numbers of a format: tables, polynomials through certified values, counts, sweeps that are stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import reduce
+from operator import add
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import verify
+from refnet import OPS
+from verify.arithmetic.bounds import SLACK
+from verify.arithmetic.formats import (
+    BFLOAT16,
+    FLOAT16,
+    FLOAT32,
+    FLOAT64,
+    Format,
+    Truth,
+    error_in_ulp,
+    ulp,
+    ulp_exponents,
+)
+from verify.arithmetic.interpolants import FINEST, SHORTEST, numbers, runs
+from verify.cli import app
+from verify.conformance.sweeps import (
+    Offender,
+    Question,
+    QuestionError,
+    SweepError,
+    Tally,
+    sweep,
+    unary_operators,
+)
+from verify.conformance.sweeps import run as sweep_run
+from verify.conformance.sweeps.block import examine
+from verify.conformance.sweeps.tables import FOLDER, NUMBERS, folder, table
+from verify.conformance.sweeps.tally import EDGES, worst
+from verify.reports.sweep import write_sweep
+
+Array = Any
+HALF = (FLOAT16, BFLOAT16)
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Tables that other tests have made are none of this file's."""
+    monkeypatch.setenv(FOLDER, str(tmp_path_factory.getbasetemp() / "tables"))
+    sweep_run._loaded.cache_clear()
+    return iter([None])
+
+
+# ----------------------------------------------------------------------------------------------- polynomials
+
+QUESTIONS = [
+    pytest.param(Question.of(op, "float32", derivative=derivative), id=f"{op}{' derivative' * derivative}")
+    for op in unary_operators()
+    for derivative in (False, True)
+]
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_polynomials_are_within_their_margins_of_certified_values(question: Question) -> None:
+    """At random numbers of random runs; nearly everywhere there is a polynomial, and it is a sharp one."""
+    rng, covered, count = np.random.default_rng(0), 0, 2**14
+    biased = rng.integers(80, 150, 12)  # from 2^-47 to 2^22
+    firsts = [int(s << 31 | e << 23 | k << 14) for s, e, k in zip(rng.integers(2, size=12), biased,
+              rng.integers(2**9, size=12), strict=True)]  # fmt: skip
+    for first in firsts:
+        for run in runs(question.certified, [(first, count)], FLOAT32):
+            if not run.coefficients:
+                assert run.count <= SHORTEST
+                continue
+            x = numbers(run.first, run.count, FLOAT32)[rng.integers(run.count, size=4)]
+            truth = question.certified(x, FLOAT64)
+            off = np.abs(run(x.astype(np.float64)) - truth.nearest)
+            assert (off <= run.margin).all()
+            assert (run.margin <= FINEST * ulp(truth.nearest.astype(np.float32), FLOAT32)).all()
+            covered += run.count
+    assert covered >= 0.99 * count * len(firsts)
+
+
+def test_no_polynomial_goes_through_a_kink() -> None:
+    """relu6 has one at 6, in the middle of a run of 2^12 numbers around it."""
+    six = int(np.array([6.0], np.float32).view(np.uint32)[0])
+    question = Question.of("relu6", "float32")
+    found = runs(question.certified, [(six - 2**11 + 37, 2**12)], FLOAT32)
+    assert sum(run.count for run in found) == 2**12
+    for run in found:
+        if run.coefficients:
+            assert not run.first < six < run.first + run.count - 1
+    assert min(run.count for run in found) <= SHORTEST
+
+
+# ---------------------------------------------------------------------------------------------------- tables
+
+
+@pytest.mark.parametrize("fmt", HALF, ids=str)
+def test_a_table_is_what_certified_arithmetic_finds(fmt: Format) -> None:
+    question = Question.of("softsign", fmt.name)
+    truth = table(question)
+    some = np.random.default_rng(0).integers(NUMBERS, size=500).astype(np.uint16).view(fmt.dtype)
+    with np.errstate(invalid="ignore"):
+        some = some[np.isfinite(some)]
+    again, place = question.certified(some, fmt), some.view(np.uint16)
+    assert truth.nearest[place].tobytes() == again.nearest.tobytes()
+    assert np.array_equal(truth.fraction[place], again.fraction)
+
+
+def test_a_table_is_kept_and_one_that_is_damaged_is_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from verify.conformance.sweeps import tables
+
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    question = Question.of("relu", "float16")
+    made: list[Question] = []
+    compute = tables._computed
+
+    def counted(asked: Question) -> Truth:
+        made.append(asked)
+        return compute(asked)
+
+    monkeypatch.setattr(tables, "_computed", counted)
+
+    def afresh() -> bytes:
+        tables._table.cache_clear()
+        truth = table(question)
+        return truth.nearest.tobytes() + truth.fraction.tobytes()
+
+    first = afresh()
+    assert (len(made), afresh(), len(made)) == (1, first, 1)
+    (file,) = folder().iterdir()
+    whole = file.read_bytes()
+    for damaged in (b"", whole[:-100], whole[:2000] + b"\xff" + whole[2001:], b"no table at all"):
+        file.write_bytes(damaged)
+        before = len(made)
+        assert afresh() == first
+        assert len(made) == before + 1
+    with np.load(file) as stored:
+        contents = dict(stored)
+    contents["bits"] = contents["bits"] ^ np.uint16(1)  # a whole file of other numbers
+    np.savez(file, **contents)
+    before = len(made)
+    assert (afresh(), len(made)) == (first, before + 1)
+    monkeypatch.setattr(tables, "_code", lambda: b"another definition")
+    assert (afresh(), len(made)) == (first, before + 2)
+
+
+def test_a_table_that_cannot_be_kept_is_computed_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from verify.conformance.sweeps import tables
+
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(FOLDER, str(tmp_path / "file" / "below"))
+    tables._table.cache_clear()
+    assert table(Question.of("relu", "float16")).nearest.size == NUMBERS
+
+
+# ---------------------------------------------------------------------------------------------------- counts
+
+
+def by_hand(question: Question, function: Callable[[Array], Array], first: int, count: int) -> Tally:
+    """The counts from certified values and a bound for each number, without any filter."""
+    x = numbers(first, count, question.fmt)
+    got = function(x)
+    truth = question.certified(x, question.fmt)
+    errors = error_in_ulp(got, truth, question.fmt)
+    off = ~(errors <= 0.5)
+    with np.errstate(all="ignore"):
+        absolute = errors * np.ldexp(1.0, ulp_exponents(truth, question.fmt))
+        beyond = off & ~(absolute <= question.bounds(x) * SLACK)
+    histogram, low = [], -1.0
+    for high in EDGES:
+        last = high == EDGES[-1]
+        within = (errors > low) & (errors <= high) if not last else ~(errors <= low)
+        histogram.append(int(within.sum()))
+        low = high
+    return Tally(inputs=count, errors=tuple(histogram), beyond=int(beyond.sum()))
+
+
+def in_float32(x: Array) -> Array:
+    """The textbook sigmoid, which overflows at -88.7 and is 0 there."""
+    with np.errstate(all="ignore"):
+        return np.asarray(1 / (1 + np.exp(-x)), dtype=x.dtype)
+
+
+def off_by(ulps: int, where: float) -> Callable[[Array], Array]:
+    """refnet's sigmoid, but at one number."""
+
+    def function(x: Array) -> Array:
+        y: Array = OPS["sigmoid"](x)
+        at = x == x.dtype.type(where)
+        bits = y.view(f"u{y.dtype.itemsize}")
+        bits[at] += bits.dtype.type(ulps)
+        return y
+
+    return function
+
+
+AT = {"a tail": 0xC2B00000, "subnormal": 0x80000100, "ordinary": 0x3F7F8000, "large": 0xC28F0000}
+"""Bit patterns of float32 at which blocks of 2^15 begin: at -88, -3.6e-43, 0.998 and -71.5."""
+
+
+@pytest.mark.parametrize("first", AT.values(), ids=AT)
+@pytest.mark.parametrize("function", [OPS["sigmoid"].__call__, in_float32, off_by(40, 0.998046875)])
+def test_the_counts_are_those_of_certified_arithmetic(function: Callable[[Array], Array], first: int) -> None:
+    question, count = Question.of("sigmoid", "float32"), 2**15
+    found, due = examine(question, function, first, count), by_hand(question, function, first, count)
+    assert (found.inputs, found.errors, found.beyond) == (due.inputs, due.errors, due.beyond)
+
+
+def test_what_is_wrong_is_counted() -> None:
+    """So that the comparison above has something to compare."""
+    question = Question.of("sigmoid", "float32")
+    wrong = examine(question, off_by(40, 0.998046875), AT["ordinary"], 2**15)
+    assert wrong.beyond == 1
+    assert (wrong.offenders[0].x, round(wrong.offenders[0].ulp)) == ("0x1.ff00000000000p-1", 40)
+    tail = examine(question, in_float32, AT["a tail"], 2**15)
+    assert tail.beyond == 0  # flushing is granted
+    kept = Question.of("sigmoid", "float32", contract=["subnormals=kept"])
+    block = 0xC2B10000, 2**15
+    assert examine(kept, in_float32, *block).flushed == examine(kept, in_float32, *block).beyond > 1000
+    assert examine(kept, in_float32, *block).verdict is verify.Verdict.FAIL
+
+
+def test_special_results_are_told_apart() -> None:
+    question = Question.of("identity", "float16")
+
+    def strange(x: Array) -> Array:
+        y = x.copy()
+        y[x == 1.0] = np.nan
+        y[x == 2.0] = np.inf
+        y[x == 3.0] = np.finfo(np.float16).max
+        y[x == np.float16(6e-8)] = 0.0
+        y[np.isnan(x)] = 1.0
+        return y
+
+    tally = reduce(add, (examine(question, strange, first, 2**15) for first in (0, 2**15)))
+    assert (tally.nan, tally.overflowed, tally.saturated, tally.flushed) == (1, 1, 1, 1)
+    assert (tally.nans, tally.nan_lost, tally.beyond) == (2046, 2046, 3)  # a subnormal number may round to 0
+    assert tally.inputs + tally.nans + len(tally.infinities) == 2**16
+    assert tally.infinities == ("inf at inf", "-inf at -inf")
+
+
+def test_subgradients_at_a_kink_are_accepted() -> None:
+    """relu'(0) = 1, and the slope of subnormal numbers that are read as 0; a slope of 2 at 0 is neither."""
+    question = Question.of("relu", "bfloat16", derivative=True)
+
+    def slope(at_kink: float, flush: float) -> Callable[[Array, Array], Array]:
+        def vjp(dy: Array, x: Array) -> Array:
+            near = np.abs(x.astype(np.float32)) <= flush
+            return np.where(near, at_kink, (x > 0).astype(np.float32)).astype(x.dtype) * dy
+
+        return vjp
+
+    def beyond(vjp: Callable[[Array, Array], Array]) -> int:
+        return sum(examine(question, vjp, first, 2**15).beyond for first in (0, 2**15))
+
+    assert beyond(slope(0.0, 0.0)) == beyond(slope(1.0, 0.0)) == beyond(slope(0.5, 1e-39)) == 0
+    assert beyond(slope(2.0, 0.0)) == 2  # at 0 and at -0
+    assert beyond(slope(0.0, 1.0)) > 10_000
+
+
+def test_counts_add_up_in_any_order() -> None:
+    question = Question.of("tanh", "float16")
+    parts = [examine(question, np.tanh, first, 2**13) for first in range(0, 2**16, 2**13)]
+    whole = reduce(add, parts)
+    back = reduce(add, reversed(parts))
+    assert whole.inputs == back.inputs == 63488
+    assert (whole.errors, whole.beyond) == (back.errors, back.beyond)
+    assert {o.ulp for o in whole.offenders} == {o.ulp for o in back.offenders}
+    assert Tally.from_json(json.loads(json.dumps(whole.to_json()))) == whole
+    assert whole + Tally() == whole
+
+
+def test_the_worst_are_those_nearest_to_their_bounds_and_those_off_by_most() -> None:
+    one = Offender("0x1p0", "0x1p0", "0x1p0", 3.0, 0.9, normal=True)
+    many = [replace(one, x=float(k).hex(), ulp=float(k), ratio=1.0 / k) for k in range(1, 30)]
+    flushed = [replace(o, ulp=1e6 * o.ulp, ratio=0.0, normal=False) for o in many]
+    kept = worst([*many, *flushed])
+    assert {o.ratio for o in kept} >= {1.0, 0.5}
+    assert {o.ulp for o in kept} >= {29.0, 28.0}
+    assert all(o.normal for o in kept)
+
+
+# ------------------------------------------------------------------------------------------ a whole sweep
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep_run, "BLOCK", 2**12)
+
+
+CANDIDATE = SimpleNamespace(tanh=np.tanh)
+
+
+def swept(journal: Path | None = None, **options: Any) -> Tally:
+    return sweep(CANDIDATE, "tanh", "float16", journal=journal, **options).tally
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_journal_may_end_anywhere(tmp_path: Path) -> None:
+    """Whatever is left of it after a crash, nothing is lost and nothing counted twice."""
+    journal, whole = tmp_path / "journal", swept()
+    assert swept(journal) == whole
+    written = journal.read_bytes()
+    ends = [k for k, byte in enumerate(written) if byte == 10]
+    assert len(ends) == 1 + 2**4
+    rng = np.random.default_rng(0)
+    for end in (*rng.integers(ends[0], len(written), 12).tolist(), ends[0], ends[3], ends[3] + 1, ends[-1]):
+        journal.write_bytes(written[:end])
+        counted: list[int] = []
+
+        def watched(x: Array, counted: list[int] = counted) -> Array:
+            counted.append(x.size)
+            return np.tanh(x)
+
+        tally = sweep(SimpleNamespace(tanh=watched), "tanh", "float16", journal=journal).tally
+        assert tally == whole
+        done = sum(1 for k in ends if k < end) - 1
+        assert sum(counted) <= (2**4 - max(done, 0)) * 2**12
+        assert journal.read_bytes().count(b"\n") == 1 + 2**4
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_journal_of_something_else_is_refused(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    swept(journal)
+    with pytest.raises(SweepError, match="another sweep: question 'tanh in float16' instead of"):
+        sweep(CANDIDATE, "tanh", "bfloat16", journal=journal)
+    with pytest.raises(SweepError, match="another sweep: contract"):
+        swept(journal, contract=["inside=float16"])
+    journal.write_text("something\nelse\n")
+    with pytest.raises(SweepError, match="is no journal of a sweep"):
+        swept(journal)
+    assert journal.read_text() == "something\nelse\n"
+    with pytest.raises(SweepError, match="No such file"):
+        swept(tmp_path / "missing" / "journal")
+
+
+SLOW = """
+    import time
+    import numpy as np
+
+    def tanh(x):
+        time.sleep(0.05)
+        return np.tanh(x)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no such signal")
+def test_a_sweep_that_is_killed_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels, journal = tmp_path / "kernels.py", tmp_path / "journal"
+    kernels.write_text(textwrap.dedent(SLOW))
+    monkeypatch.setattr(sweep_run, "BLOCK", 2**12)
+    script = (
+        "from verify.conformance.sweeps import run\n"
+        "run.BLOCK = 2**12\n"
+        f"run.sweep({str(kernels)!r}, 'tanh', 'float16', journal={str(journal)!r})\n"
+    )
+    killed = subprocess.Popen([sys.executable, "-c", script], cwd=Path(verify.__file__).parents[1])
+    deadline = time.monotonic() + 120
+    while not journal.exists() or journal.read_bytes().count(b"\n") < 4:
+        assert killed.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    begun = journal.read_bytes().count(b"\n")
+    assert 4 <= begun < 17
+    told: list[int] = []
+    report = sweep(
+        str(kernels), "tanh", "float16", journal=journal, progress=lambda done, total: told.append(done)
+    )
+    assert told[0] >= begun - 2
+    assert told[-1] == 16
+    assert report.tally == sweep(str(kernels), "tanh", "float16").tally
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_any_executor_does(tmp_path: Path) -> None:
+    whole = swept()
+    with ThreadPoolExecutor(3) as pool:
+        assert swept(executor=pool) == whole
+
+
+def test_processes_share_the_work(tmp_path: Path) -> None:
+    kernels = tmp_path / "kernels.py"
+    kernels.write_text("import numpy as np\n\ndef tanh(x):\n    return np.tanh(x)\n")
+    assert sweep(str(kernels), "tanh", "float16", jobs=2).tally == swept()
+
+
+@pytest.mark.parametrize(
+    ("op", "dtype", "options", "error", "text"),
+    [
+        ("tanj", "float16", {}, QuestionError, "no unary operator. Did you mean tanh"),
+        ("softmax", "float16", {}, QuestionError, "softmax: no unary operator"),
+        ("tanh", "float64", {}, QuestionError, "float16, bfloat16, float32 can be visited"),
+        ("tanh", "float16", {"settings": {"slope": 1.0}}, QuestionError, "tanh has no such setting"),
+        ("elu", "float16", {"settings": {"alpha": "much"}}, QuestionError, "alpha"),
+        ("tanh", "float16", {"contract": ["inside"]}, QuestionError, "NAME=VALUE"),
+        ("tanh", "float16", {"derivative": True}, SweepError, "has no tanh_vjp"),
+        ("relu", "float16", {}, SweepError, "relu: it raises ValueError: no"),
+        ("identity", "float16", {}, SweepError, "identity: it returns float64 of shape"),
+    ],
+)
+def test_what_cannot_be_swept_is_refused(
+    op: str, dtype: str, options: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    def relu(x: Array) -> Array:
+        raise ValueError("no")
+
+    target = SimpleNamespace(tanh=np.tanh, relu=relu, identity=lambda x: x.astype(np.float64))
+    with pytest.raises(error, match=text):
+        sweep(target, op, dtype, **options)
+
+
+# ------------------------------------------------------------------------------------------- in a check
+
+
+def test_a_check_in_16_bits_visits_all_numbers() -> None:
+    """One number among all, which no drawn case meets."""
+    for dtype, where in (("float16", 0.0123), ("bfloat16", -3.5)):
+        target = SimpleNamespace(sigmoid=off_by(4, where))
+        report = verify.check(target, ops=["sigmoid"], dtypes=[dtype], level="smoke")
+        failed = {o.aspect: o for o in report.outcomes if o.verdict is verify.Verdict.FAIL}
+        assert set(failed) == {"sweep:value"}
+        found = failed["sweep:value"]
+        assert found.replay == f"verify.sweep(SimpleNamespace, 'sigmoid', '{dtype}')"
+        assert found.worst is not None
+        assert found.worst.inputs["x"] == float(np.asarray(where).astype(numbers(0, 1, BFLOAT16).dtype if
+                                                dtype == "bfloat16" else np.float16)).hex()  # fmt: skip
+        assert "of all" in found.reason
+
+
+def test_settings_are_swept_too_and_replayed() -> None:
+    def leaky_relu(x: Array, *, slope: float = 0.01) -> Array:
+        wrong = slope if slope != 0.25 else 0.26
+        return np.where(x > 0, x, np.float32(wrong) * x.astype(np.float32)).astype(x.dtype)
+
+    report = verify.check(SimpleNamespace(leaky_relu=leaky_relu), ops=["leaky_relu"], dtypes=["float16"])
+    (found,) = [o for o in report.outcomes if o.aspect == "sweep:value"]
+    assert (found.cases, found.failing_cases) == (3, 1)
+    assert found.replay.endswith("settings={'slope': 0.25})")
+
+
+# ------------------------------------------------------------------------------------------ the command
+
+
+def test_the_command_prints_what_it_counted(tmp_path: Path) -> None:
+    kernels, document = tmp_path / "kernels.py", tmp_path / "counts.json"
+    kernels.write_text("import numpy as np\n\ndef tanh(x):\n    return np.tanh(x)\n")
+    arguments = ["sweep", str(kernels), "--op", "tanh", "--dtype", "float16", "--jobs", "1"]
+    done = CliRunner().invoke(app, [*arguments, "--json", str(document)])
+    assert done.exit_code == 0, done.output
+    assert "at most 0.5 ulp" in done.output
+    assert "pass: 63,488 numbers, 2,046 NaN" in done.output
+    counts = json.loads(document.read_text())
+    assert counts["schema"] == "refnet.sweep/1"
+    assert sum(counts["tally"]["errors"]) == counts["tally"]["inputs"] == 63488
+    kernels.write_text("import numpy as np\n\ndef tanh(x):\n    return np.tanh(x) * np.float16(1.01)\n")
+    sweep_run._loaded.cache_clear()
+    failed = CliRunner().invoke(app, arguments)
+    assert failed.exit_code == 1
+    assert "beyond the bound: wrong" in failed.output
+    assert CliRunner().invoke(app, ["sweep", str(kernels), "--op", "tan"]).exit_code == 2
+    missing = CliRunner().invoke(app, [*arguments, "--derivative"])
+    assert missing.exit_code == 3
+
+
+def test_a_setting_is_typed_as_it_reads(tmp_path: Path) -> None:
+    kernels = tmp_path / "kernels.py"
+    kernels.write_text("from refnet import gelu, leaky_relu\n")
+    for op, setting in (("gelu", "approximate=tanh"), ("leaky_relu", "slope=0.25")):
+        arguments = ["sweep", str(kernels), "--op", op, "--dtype", "float16", "--setting", setting]
+        done = CliRunner().invoke(app, [*arguments, "--jobs", "1"])
+        assert done.exit_code == 0, done.output
+        name, value = setting.split("=")
+        assert f"{op}({name}=" in done.output
+        assert value in done.output
+
+
+def test_a_report_is_written_whole(tmp_path: Path) -> None:
+    report = sweep(CANDIDATE, "tanh", "float16")
+    path = tmp_path / "counts.json"
+    write_sweep(report, path)
+    assert Tally.from_json(json.loads(path.read_text())["tally"]) == report.tally
