@@ -58,6 +58,8 @@ THIRD_PARTIES = {
     "sklearn": ("verify/conformance/adapters/sklearn.py",),
     "torch": ("verify/conformance/adapters/torch.py",),
     "jax": ("verify/conformance/adapters/jax.py",),
+    "onnx": ("verify/conformance/adapters/onnxruntime.py",),
+    "onnxruntime": ("verify/conformance/adapters/onnxruntime.py",),
     "matplotlib": ("verify/reports/*.py",),
 }
 """The libraries beside NumPy, and the files that may know of them."""
@@ -428,7 +430,14 @@ def test_every_package_carries_its_types(package: str) -> None:
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "flint": "python-flint", "ml_dtypes": "ml-dtypes"}
 """The distributions whose names are not those of what is imported from them."""
 
-OPTIONAL = {"sklearn": "sklearn", "torch": "torch", "jax": "jax", "matplotlib": "plot"}
+OPTIONAL = {
+    "sklearn": "sklearn",
+    "torch": "torch",
+    "jax": "jax",
+    "onnx": "onnx",
+    "onnxruntime": "onnxruntime",
+    "matplotlib": "plot",
+}
 """The libraries that come with an extra, and its name; all others come with the package."""
 
 
@@ -439,4 +448,4 @@ def test_every_library_that_is_imported_is_a_dependency() -> None:
         extra = OPTIONAL.get(library)
         declared = project["optional-dependencies"][extra] if extra else project["dependencies"]
         distribution = DISTRIBUTIONS.get(library, library)
-        assert any(line.startswith(f"{distribution}>=") for line in declared), library
+        assert any(line.startswith((f"{distribution}>=", f"{distribution}==")) for line in declared), library

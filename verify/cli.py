@@ -187,7 +187,7 @@ def check(
         typer.Argument(
             metavar="TARGET",
             help="The path of a Python file, the dotted name of a module, or a shipped adapter: sklearn, "
-            "torch or jax.",
+            "torch, jax or onnxruntime.",
         ),
     ],
     op: OpOption = None,
