@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -12,10 +13,11 @@ import numpy as np
 from refnet import OPS
 from specs import SPECS, Aspect, Slope, Spec, Variant
 from verify.arithmetic.bounds import ErrorBound, stated_bounds, value_bounds, vjp_bounds
-from verify.arithmetic.certified import certify, certify_each, certify_vjp, in_order
+from verify.arithmetic.certified import Undecided, certify, certify_each, certify_vjp, in_order
 from verify.arithmetic.formats import Format, Truth
 from verify.conformance.contract import ContractViolation, Values, flattened, invoke, settings_to_pass
 from verify.conformance.findings import Finding
+from verify.conformance.judge import Judgement, judge
 from verify.conformance.plan import MOST_WITH_GRADIENTS, Plan, draw
 from verify.conformance.shares import allow_shares
 from verify.conformance.trial import (
@@ -64,14 +66,16 @@ def judge_operator(functions: Functions, name: str, fmt: Format, plan: Plan) -> 
     if value is None:
         yield Finding(spec.aspect.value, 0, Verdict.NOT_RUN, "the candidate does not have it")
     else:
-        variant, found, refused = _judge_values(spec, value, conventions, drawn, fmt, plan)
+        judged = _judge_values(spec, value, conventions, drawn, fmt, plan)
+        variant, found, refused = judged.convention, judged.findings, judged.refused
         yield from found
         conventions = _of_gradients(variant)
         no_laws = _why_no_laws(variant, found)
     if vjp is not None and spec.differentiable:
-        _, found, more = _judge_gradients(spec, vjp, conventions, drawn, fmt, plan)
+        judged = _judge_gradients(spec, vjp, conventions, drawn, fmt, plan)
+        found = judged.findings
         yield from found
-        refused |= more
+        refused |= judged.refused
         if found and not _returned(found):
             vjp = None
             yield Finding("law:all", 0, Verdict.NOT_RUN, NOTHING_FOR_GRADIENT_LAWS)
@@ -82,6 +86,47 @@ def judge_operator(functions: Functions, name: str, fmt: Format, plan: Plan) -> 
     if not no_laws or variant is not None:
         taken = [(c, e) for c, e in drawn if plan.wants(c) and e.inputs[0].ndim not in refused]
         yield from _put_to_the_laws(spec, variant, value, vjp, taken[::LAW_CASES], fmt)
+
+
+class Measured(NamedTuple):
+    """One array that a candidate returned in a drawn case, what was due for it, and the judgement."""
+
+    trial: Trial
+    output: str
+    got: Values
+    due: Expected
+    judgement: Judgement
+
+
+def measure_operator(functions: Functions, name: str, fmt: Format, plan: Plan) -> Iterator[Measured]:
+    """All arrays that an operator of a candidate returns in the drawn cases, under the convention that it
+    follows: for who compares the judgements with those of another judge. Calls that raise have none.
+    """
+    spec, value, vjp = SPECS[name], functions.get(name), functions.get(f"{name}_vjp")
+    conventions: tuple[Variant | None, ...] = (None, *spec.variants)
+    drawn = _drawn(spec, fmt, plan)
+    if value is not None:
+        judged = _judge_values(spec, value, conventions, drawn, fmt, plan)
+        yield from _measured(judged, len(spec.cases), fmt)
+        conventions = _of_gradients(judged.convention)
+    if vjp is not None and spec.differentiable:
+        judged = _judge_gradients(spec, vjp, conventions, drawn, fmt, plan)
+        yield from _measured(judged, len(spec.cases), fmt)
+
+
+def _measured(judged: Judged, known: int, fmt: Format) -> Iterator[Measured]:
+    """Of a gradient that is not judged under a convention nothing is due."""
+    for tried in judged.attempts:
+        trial, done = tried.trial, tried.call
+        if done is None or trial.case < known:
+            continue
+        due: Sequence[Expected] = ()
+        with suppress(Undecided):
+            due = judged.expect(trial)
+        if due:
+            allowed = judged.task.allow(trial, due, done.results)
+            for output, got, expected in zip(trial.outputs, done.results, allowed, strict=True):
+                yield Measured(trial, output, got, expected, judge(got, expected.truth, expected.bound, fmt))
 
 
 def _drawn(spec: Spec, fmt: Format, plan: Plan) -> Drawn:
@@ -120,6 +165,11 @@ class Judged(NamedTuple):
     convention: Variant | None
     findings: list[Finding]
     refused: frozenset[int]
+    task: Task
+    attempts: Sequence[Attempt]
+    """The calls that the findings are of."""
+    expect: Callable[[Trial], Sequence[Expected]]
+    """What is due under the convention."""
 
 
 def _judged(
@@ -161,7 +211,8 @@ def _judged(
             and (_passes_any(findings, off) or _states_nan(convention, taken, off))
         )
         chosen, found = next(right, (chosen, found))
-    return Judged(chosen, [*found, *refusals(attempts, task)], refused)
+    findings = [*found, *refusals(attempts, task)]
+    return Judged(chosen, findings, refused, task, taken, partial(expect, chosen))
 
 
 def _off(findings: Sequence[Finding], aspects: Set[str]) -> list[Finding]:
