@@ -677,6 +677,22 @@ DEVIATIONS: Mapping[tuple[str, str], tuple[Deviation, ...]] = {
 }
 """By library and operator, at level ci and seed 0. A row that is no longer needed fails the test."""
 
+AT_OTHER_SEEDS: Mapping[tuple[str, str], tuple[Deviation, ...]] = {
+    ("torch", "multi_head_attention"): (
+        Deviation(
+            "probabilities-above-1",
+            "vjp",
+            "beyond what any rounding explains",
+            "the backward of the fused attention takes exp(score - logsumexp) for a probability, which at "
+            "scores of 1e8 is far above 1: a gradient 80 times the largest that any probabilities give. "
+            "SDPBackend.MATH is right (seed 1000, level smoke, case 5)",
+            ("float32",),
+        ),
+    ),
+}
+"""What the cases of seed 0 do not meet, so that the test of the table does not show it; it was found by
+`tests.benchmarks.calibration`."""
+
 WITHOUT_GRADIENTS = ("onnxruntime",)
 """Libraries of values alone."""
 

@@ -467,6 +467,11 @@ def linear_vjp_tf32_weights(dy: Array, x: Array, w: Array, b: Array) -> Any:
     return dy @ w.T, _digits(x, 11).T @ _digits(dy, 11), dy.sum(axis=0)
 
 
+def linear_vjp_bfloat16_cotangent(dy: Array, x: Array, w: Array, b: Array) -> Any:
+    """As it is handed down from a layer in bfloat16."""
+    return plain.linear_vjp(_bfloat16(dy), x, w, b)
+
+
 def linear_vjp_bfloat16_bias(dy: Array, x: Array, w: Array, b: Array) -> Any:
     return dy @ w.T, x.T @ dy, _sum_in(ml_dtypes.bfloat16, dy, 0)
 
@@ -522,8 +527,8 @@ def attention_short_scale(q: Array, k: Array, v: Array, mask: Array) -> Array:
     return _attention(q, k, v, mask, lambda s: s * scale, lambda p: p)
 
 
-def rotary_bfloat16_tables(x: Array, cos: Array, sin: Array, *, layout: str = "half") -> Array:
-    return refnet.rotary_embedding(x, _bfloat16(cos), _bfloat16(sin), layout=layout)
+def rotary_bfloat16_tables(x: Array, cos: Array, sin: Array, **settings: Any) -> Array:
+    return refnet.rotary_embedding(x, _bfloat16(cos), _bfloat16(sin), **settings)
 
 
 def embedding_half_table(table: Array, ids: Array) -> Array:
@@ -805,6 +810,7 @@ SLOPPY: tuple[Sloppy, ...] = (
         [
             (linear_vjp_tf32_weights, "the gradient of w from operands of 11 bits"),
             (linear_vjp_bfloat16_bias, "the gradient of b summed in bfloat16"),
+            (linear_vjp_bfloat16_cotangent, "the cotangent in bfloat16"),
         ],
         "vjp",
     ),
