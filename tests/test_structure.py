@@ -120,7 +120,13 @@ def ignored_types(path: str, source: str) -> Iterator[str]:
             yield f"{path}:{token.start[0]} has {token.string}"
 
 
+OTHER_JUDGES = ("tests/benchmarks/calibration.py",)
+"""What measures how often such tolerances are wrong."""
+
+
 def typed_in_tolerances(path: str, source: str) -> Iterator[str]:
+    if path in OTHER_JUDGES:
+        return
     names = {"allclose", "isclose", "assert_allclose", "assert_almost_equal", "rtol", "atol"}
     for node in ast.walk(ast.parse(source)):
         match node:
