@@ -24,8 +24,6 @@ NOT_CAUGHT: Mapping[str, str] = {
     "gelu-gradient-of-the-tanh-form": CONVENTION,
     "gelu-error-function-of-seven-digits": "1.5e-7 is within 4 ulp of an error function of the size of 1, "
     "which the form x (1 + erf) / 2 is granted",
-    "embedding-vjp-bfloat16": "cotangents have seven bits, which bfloat16 holds, and so do sums of few",
-    "linear-vjp-bfloat16-cotangent": "cotangents have seven bits, which bfloat16 holds",
 }
 """The sloppy implementations that a check at level smoke does not object to, and why."""
 
