@@ -152,7 +152,7 @@ TargetArgument = Annotated[
     typer.Argument(
         metavar="TARGET",
         help="The path of a Python file, the dotted name of a module, or a shipped adapter: sklearn, "
-        "torch or jax.",
+        "torch, jax or onnxruntime.",
     ),
 ]
 ContractOption = Annotated[

@@ -16,6 +16,20 @@ def sigmoid_vjp(dy: Array, x: Array) -> Array:
     return dy * special.expit(x) * special.expit(-x)
 
 
+def log_sigmoid(x: Array) -> Array:
+    return special.log_expit(x)
+
+
+def softplus(x: Array, *, beta: float = 1.0) -> Array:
+    b = x.dtype.type(beta)
+    return -special.log_expit(-b * x) / b
+
+
+def gelu(x: Array) -> Array:
+    """By the normal distribution; minus infinity times 0 is taken for its limit."""
+    return np.where(np.isneginf(x), 0, x * special.ndtr(x)).astype(x.dtype)
+
+
 def softmax(x: Array, *, axis: int = -1) -> Array:
     return special.softmax(x, axis=axis)
 
@@ -38,6 +52,10 @@ def binary_cross_entropy(p: Array, t: Array, *, reduction: str = "mean") -> Arra
 
 def binary_cross_entropy_with_logits(z: Array, t: Array, *, reduction: str = "mean") -> Array:
     return _reduced(-(t * special.log_expit(z) + (1 - t) * special.log_expit(-z)), reduction)
+
+
+def huber(p: Array, t: Array, *, delta: float = 1.0, reduction: str = "mean") -> Array:
+    return _reduced(special.huber(p.dtype.type(delta), p - t), reduction)
 
 
 def categorical_cross_entropy(p: Array, t: Array, *, reduction: str = "mean") -> Array:

@@ -93,6 +93,12 @@ class Orders:
     def linear_vjp(self, dy: Array, x: Array, w: Array, b: Array) -> Any:
         return self.product(dy, w.T), self.product(x.T, dy), self.sum(dy, axis=0)
 
+    def layer_norm(self, x: Array, gamma: Array, beta: Array, *, eps: float = 1e-5) -> Array:
+        count = x.dtype.type(x.shape[-1])
+        centred = x - self.sum(x, keepdims=True) / count
+        variance = self.sum(centred * centred, keepdims=True) / count
+        return centred / np.sqrt(variance + x.dtype.type(eps)) * gamma + beta
+
     def categorical_cross_entropy(self, p: Array, t: Array, *, reduction: str = "mean") -> Array:
         return self.reduced(-self.sum(np.where(t == 0, 0 * p, t * np.log(p))), reduction)
 

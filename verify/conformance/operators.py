@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,12 +12,14 @@ import numpy as np
 
 from refnet import OPS
 from specs import SPECS, Aspect, Spec, Variant
+from verify.arithmetic.certified import Undecided
 from verify.arithmetic.contracts import LADDERS, Contract, is_kept_by_reference
 from verify.arithmetic.formats import Format
 from verify.conformance.contract import ContractViolation, Values, flattened, invoke, settings_to_pass
 from verify.conformance.due import GRADIENTS, VALUES, Side, allow_subgradients, conditions, expected
 from verify.conformance.findings import Finding
 from verify.conformance.grades import accuracy, strictest
+from verify.conformance.judge import Judgement, judge
 from verify.conformance.plan import MOST_WITH_GRADIENTS, Plan, draw
 from verify.conformance.shares import allow_shares
 from verify.conformance.sweeps.all_numbers import is_swept, sweep_all
@@ -69,14 +72,16 @@ def judge_operator(functions: Functions, name: str, contract: Contract, plan: Pl
     if value is None:
         yield Finding(spec.aspect.value, 0, Verdict.NOT_RUN, "the candidate does not have it")
     else:
-        variant, found, refused = _judge_values(spec, value, conventions, drawn, contract, plan)
+        judged = _judge_values(spec, value, conventions, drawn, contract, plan)
+        variant, found, refused = judged.convention, judged.findings, judged.refused
         yield from found
         conventions = _of_gradients(variant)
         no_laws = _why_no_laws(variant, found)
     if vjp is not None and spec.differentiable:
-        _, found, more = _judge_gradients(spec, vjp, conventions, drawn, contract, plan)
+        judged = _judge_gradients(spec, vjp, conventions, drawn, contract, plan)
+        found = judged.findings
         yield from found
-        refused |= more
+        refused |= judged.refused
         if found and not _returned(found):
             vjp = None
             yield Finding("law:all", 0, Verdict.NOT_RUN, NOTHING_FOR_GRADIENT_LAWS)
@@ -97,6 +102,47 @@ def _conventions(spec: Spec, contract: Contract) -> tuple[Variant | None, ...]:
     if promised:
         return tuple(promised)
     return (None,) if contract.variant == REFERENCE else (None, *spec.variants)
+
+
+class Measured(NamedTuple):
+    """One array that a candidate returned in a drawn case, what was due for it, and the judgement."""
+
+    trial: Trial
+    output: str
+    got: Values
+    due: Expected
+    judgement: Judgement
+
+
+def measure_operator(functions: Functions, name: str, contract: Contract, plan: Plan) -> Iterator[Measured]:
+    """All arrays that an operator of a candidate returns in the drawn cases, under the convention that it
+    follows: for who compares the judgements with those of another judge. Calls that raise have none.
+    """
+    spec, value, vjp = SPECS[name], functions.get(name), functions.get(f"{name}_vjp")
+    conventions = _conventions(spec, contract)
+    drawn = _drawn(spec, contract.output, plan)
+    if value is not None:
+        judged = _judge_values(spec, value, conventions, drawn, contract, plan)
+        yield from _measured(judged, len(spec.cases), contract.output)
+        conventions = _of_gradients(judged.convention)
+    if vjp is not None and spec.differentiable:
+        judged = _judge_gradients(spec, vjp, conventions, drawn, contract, plan)
+        yield from _measured(judged, len(spec.cases), contract.output)
+
+
+def _measured(judged: Judged, known: int, fmt: Format) -> Iterator[Measured]:
+    """Of a gradient that is not judged under a convention nothing is due."""
+    for tried in judged.attempts:
+        trial, done = tried.trial, tried.call
+        if done is None or trial.case < known:
+            continue
+        due: Sequence[Expected] = ()
+        with suppress(Undecided):
+            due = judged.expect(trial)
+        if due:
+            allowed = judged.task.allow(trial, due, done.results)
+            for output, got, expected in zip(trial.outputs, done.results, allowed, strict=True):
+                yield Measured(trial, output, got, expected, judge(got, expected.truth, expected.bound, fmt))
 
 
 def _drawn(spec: Spec, fmt: Format, plan: Plan) -> Drawn:
@@ -135,6 +181,11 @@ class Judged(NamedTuple):
     convention: Variant | None
     findings: list[Finding]
     refused: frozenset[int]
+    task: Task
+    attempts: Sequence[Attempt]
+    """The calls that the findings are of."""
+    expect: Callable[[Trial], Sequence[Expected]]
+    """What is due under the convention."""
 
 
 def _judged(
@@ -177,8 +228,9 @@ def _judged(
             and (_passes_any(findings, off) or _states_nan(convention, taken, off))
         )
         chosen, found = next(right, (chosen, found))
-    found = _graded(spec, taken, task, side, chosen, contract, found)
-    return Judged(chosen, [*found, *refusals(attempts, task)], refused)
+    found = [*_graded(spec, taken, task, side, chosen, contract, found), *refusals(attempts, task)]
+    expect = partial(expected, side, spec, contract, chosen)
+    return Judged(chosen, found, refused, task, taken, expect)
 
 
 def _graded(

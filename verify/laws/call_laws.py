@@ -232,7 +232,7 @@ STEPS = 8.0
 
 
 def _vjp_additive(subject: Subject, example: Example, fmt: Format) -> None:
-    """vjp(a + b) = vjp(a) + vjp(b), with cotangents of seven bits so that a + b is exact.
+    """vjp(a + b) = vjp(a) + vjp(b), with cotangents of so few bits that a + b is exact.
 
     The bound of the right gradient is enough for the right one. One that is wrong and linear all the same
     rounds its own numbers, which may be far larger: dy x (1 - x) is 1e15 at x = 3e7, where the gradient of

@@ -374,6 +374,15 @@ def _of_its_own_kind(
     return drawn
 
 
+COTANGENT_BITS: Mapping[str, int] = MappingProxyType(
+    {"float64": 41, "float32": 15, "float16": 7, "bfloat16": 7}
+)
+"""More than any shorter format holds (float32 has 24, TF32 and float16 11, bfloat16 8), so that a cotangent
+which is rounded to one shows. And fewer than the format's own by some: the sum of two is exact, and times a
+gradient that is exactly representable in a few bits they do not end in an exact midpoint, which no working
+precision could round."""
+
+
 def cotangent(
     spec: Spec,
     fmt: Format,
@@ -381,13 +390,10 @@ def cotangent(
     settings: Mapping[str, Any],
     rng: np.random.Generator,
 ) -> Any:
-    """A cotangent of each output's shape: random signs, multiples of 1/64 with magnitudes in [1, 2).
-
-    Seven bits: the sum of two is exact in every format, and so few bits times a gradient that is exactly
-    representable do not end in an exact midpoint, which no working precision could round.
-    """
+    """A cotangent of each output's shape: random signs, magnitudes in [1, 2) of `COTANGENT_BITS`."""
+    one = 2 ** (COTANGENT_BITS[fmt.name] - 1)
     each = tuple(
-        np.asarray(rng.choice((-1.0, 1.0), shape) * rng.integers(64, 128, shape) / 64.0).astype(fmt.dtype)
+        np.asarray(rng.choice((-1.0, 1.0), shape) * rng.integers(one, 2 * one, shape) / one).astype(fmt.dtype)
         for shape in output_shapes(spec, inputs, settings)
     )
     return each if len(each) > 1 else each[0]

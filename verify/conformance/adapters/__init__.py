@@ -19,6 +19,7 @@ ADAPTERS: Mapping[str, Adapter] = MappingProxyType(
         "sklearn": Adapter("verify.conformance.adapters.sklearn", "scikit-learn", "sklearn"),
         "torch": Adapter("verify.conformance.adapters.torch", "torch", "torch"),
         "jax": Adapter("verify.conformance.adapters.jax", "jax", "jax"),
+        "onnxruntime": Adapter("verify.conformance.adapters.onnxruntime", "onnxruntime", "onnxruntime"),
     }
 )
 """By the name that the command takes."""
