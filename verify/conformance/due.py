@@ -269,7 +269,12 @@ def _gradient_spreads(
     stated = variant is not None and variant.gradients is not None
     if stated or _is_another(variant):
         return [np.full((), np.inf)] * len(trial.shapes)
-    return vjp_spreads(OPS[spec.name], _with_forms(spec, variant), dy, inputs, trial.settings, contract)
+    first, *others = vjp_spreads(
+        OPS[spec.name], _with_forms(spec, variant), dy, inputs, trial.settings, contract
+    )
+    for kink in spec.kinks:  # where others take other derivatives than the code that is sampled
+        first = np.where(on_kink(kink, inputs, contract), np.inf, first)
+    return [first if spec.tie is None else np.full(first.shape, np.inf), *others]
 
 
 GRADIENTS = Side(_gradient_truths, _gradient_bounds, _gradient_spreads, _gradient_conditions)

@@ -60,7 +60,7 @@ def examine(question: Question, function: Callable[..., object], first: int, cou
     fmt = question.fmt
     call = partial(_called, question, question.caller(function))
     finite = _finite_of(first, count, fmt)
-    tally = _not_finite(call, first + finite, count - finite, fmt)
+    tally = _not_finite(question, call, first + finite, count - finite)
     if not finite:
         return tally
     scan = _against_table if fmt.precision < FLOAT32.precision else _against_runs
@@ -261,13 +261,16 @@ def _hex(value: object) -> str:
 # ------------------------------------------------------------------------------------- infinities and NaN
 
 
-def _not_finite(call: Callable[[Values], Values], first: int, count: int, fmt: Format) -> Tally:
-    """An infinity, whose result is told, and NaN, which must stay NaN."""
+def _not_finite(question: Question, call: Callable[[Values], Values], first: int, count: int) -> Tally:
+    """An infinity, whose result is told, and NaN, which must stay NaN; of the derivatives there, which may be
+    constant, nothing is asked."""
     if not count:
         return Tally()
-    x = numbers(first, count, fmt)
+    x = numbers(first, count, question.fmt)
     got = call(x)
     with np.errstate(invalid="ignore"):  # ml_dtypes raises the flag for a NaN that signals
         nan, lost = np.isnan(x), np.isnan(got)
     told = tuple(f"{_hex(a)} at {_hex(b)}" for a, b in zip(got[~nan], x[~nan], strict=True))
-    return Tally(nans=int(nan.sum()), nan_lost=int((nan & ~lost).sum()), infinities=told)
+    return Tally(
+        nans=int(nan.sum()), nan_lost=0 if question.derivative else int((nan & ~lost).sum()), infinities=told
+    )
