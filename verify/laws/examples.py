@@ -114,23 +114,34 @@ def _normal(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, item:
     return rng.standard_normal(shape)
 
 
-def _small(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, item: Input) -> Any:
+def _either(*draws: Draw) -> Draw:
+    """One of several manners, for a whole array."""
+    return lambda rng, shape, fmt, item: draws[int(rng.integers(len(draws)))](rng, shape, fmt, item)
+
+
+def _of_scale(*scales: float) -> Draw:
+    """Of ordinary numbers, beside 1: constants that are added, such as eps, matter at one scale only, and
+    most thresholds lie at another."""
+    return lambda rng, shape, fmt, item: rng.standard_normal(shape) * rng.choice(scales)
+
+
+def _tiny(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, item: Input) -> Any:
     return rng.standard_normal(shape) * float(fmt.unit_roundoff)
 
 
-def _saturating(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, item: Input) -> Any:
+def _exponents_leave(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, item: Input) -> Any:
     """Where an exponential leaves the format: beyond log(largest), on both sides."""
     edge = 1.5 * np.log(float(fmt.largest))
     return rng.uniform(-edge, edge, shape)
 
 
 def _offset(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, item: Input) -> Any:
-    """A large mean over a small spread, as far apart as half the digits of the format: the mean of squares
-    less the square of the mean has no digit left, and x - mean still has half of them.
+    """A large mean over a small spread, as far apart as half the digits of the format, or as a third: the
+    mean of squares less the square of the mean has no digit left, or few, and x - mean still has half of them.
 
     The mean is an odd number, so that no accident of its bits helps; half of the arrays have it below 0.
     """
-    bits = fmt.precision // 2
+    bits = fmt.precision // int(rng.choice((2, 2, 3)))
     mean = rng.choice((-1.0, 1.0)) * (2.0**bits - 1.0)
     return mean + rng.standard_normal(shape)
 
@@ -141,6 +152,15 @@ def _dominated(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, it
     if shape:
         top = rng.integers(shape[-1], size=shape[:-1])
         np.put_along_axis(x, np.asarray(top)[..., None], rng.uniform(20.0, 60.0), axis=-1)
+    return x
+
+
+def _one_or_nothing(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, item: Input) -> Any:
+    """One-hot rows of logits as large as float16 holds them: the probabilities are 0 and 1."""
+    x = np.zeros(shape)
+    if shape:
+        top = rng.integers(shape[-1], size=shape[:-1])
+        np.put_along_axis(x, np.asarray(top)[..., None], 2.0**13, axis=-1)
     return x
 
 
@@ -168,8 +188,18 @@ def _mixed(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, item: 
     return _exponents(rng, shape, 0.9 * fmt.emin, np.log2(reach(fmt, item)))
 
 
-def _ties(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, item: Input) -> Any:
+def _few_numbers(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, item: Input) -> Any:
     return rng.choice((-1.0, -0.0, 0.0, 1.0), shape)
+
+
+def _equal_rows(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, item: Input) -> Any:
+    """The same number along each row: a spread of 0."""
+    return np.broadcast_to(rng.standard_normal((*shape[:-1], 1)) if shape else rng.standard_normal(()), shape)
+
+
+def _last_bit(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, item: Input) -> Any:
+    """Numbers that are equal but for the last place, and the one before it."""
+    return rng.choice((-1.5, 1.5)) + rng.integers(-2, 3, shape) * 2.0 * fmt.unit_roundoff
 
 
 def _probability(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, item: Input) -> Any:
@@ -233,10 +263,10 @@ def _lopsided(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, ite
 
 REAL_REGIMES: Mapping[str, Draw] = {
     "normal": _normal,
-    "small": _small,
-    "saturating": _saturating,
-    "dominated": _dominated,
-    "ties": _ties,
+    "small": _either(_tiny, _of_scale(1e-3, 4.0)),
+    "saturating": _either(_exponents_leave, _exponents_leave, _of_scale(10.0, 100.0, 1e4)),
+    "dominated": _either(_dominated, _dominated, _one_or_nothing),
+    "ties": _either(_few_numbers, _few_numbers, _equal_rows, _last_bit),
     "mixed": _mixed,
     "huge": _huge,
     "subnormal": _subnormal,
