@@ -162,6 +162,11 @@ SPECS = (
                     - dy * (x / (1.0 + np.abs(x)) / (1.0 + np.abs(x))) * np.where(x < 0, -1.0, 1.0),
                 ),
             ),
+            Form(
+                "x times the rounded 1 / (1 + |x|)",
+                "ONNX Runtime",
+                value=lambda x: x * (1.0 / (1.0 + np.abs(x))),
+            ),
         ),
         references=(TURIAN,),
     ),

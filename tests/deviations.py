@@ -576,12 +576,6 @@ DEVIATIONS: Mapping[tuple[str, str], tuple[Deviation, ...]] = {
         of_minus_infinity("silu-of-minus-infinity", *WIDE),
     ),
     ("onnxruntime", "softsign"): (
-        as_inaccurate(
-            "value",
-            "by-the-reciprocal",
-            "x times the rounded reciprocal of 1 + |x| rounds three times, x / (1 + |x|) twice: 1.06 times "
-            "the bound of that at x = 0x1.57b87cp-2 = 0.33566",
-        ),
         nan_for("softsign-of-infinity", "infinity over infinity")._replace(dtypes=("float32",)),
         *no_kernel(),
     ),

@@ -39,7 +39,7 @@ PRODUCTS: Sequence[Sizes] = (
 Small ones show a mistake in few numbers: all axes differ, so that a transposition cannot hide; a batch of
 one, a row of one, and every rank that the operator takes. The long ones, the five at 0, 1, 3, 4 and 8, reach
 beyond the widths of vectors and blocks, into what is left over of them and exactly to their end: kernels are
-wrong in their tails. Not longer than this, because the exact sums of a thousand terms take a tenth of a second.
+wrong in their tails. Not longer than this, because exact sums of a thousand terms take a tenth of a second.
 Targets in 128ths leave room for 127 classes.
 
 Eleven is prime to the eight regimes, to the number of axes, reductions and rates, and to the twelve places by

@@ -137,7 +137,7 @@ def _exponents_leave(rng: np.random.Generator, shape: tuple[int, ...], fmt: Form
 
 def _offset(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, item: Input) -> Any:
     """A large mean over a small spread, as far apart as half the digits of the format, or as a third: the
-    mean of squares less the square of the mean has no digit left, or few, and x - mean still has half of them.
+    mean of squares less the square of the mean has no digit left, or few, and x - mean has half of them.
 
     The mean is an odd number, so that no accident of its bits helps; half of the arrays have it below 0.
     """
