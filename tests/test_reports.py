@@ -17,6 +17,7 @@ import pytest
 from rich.console import Console
 
 import verify.reports
+from verify.arithmetic.contracts import DEFAULTS, LADDERS
 from verify.files import ensure_writable, write_whole
 from verify.reports import (
     Diagnosis,
@@ -31,6 +32,7 @@ from verify.reports import (
 )
 from verify.reports.json_report import plain
 from verify.reports.neighbourhood import decimal, shown_of
+from verify.reports.record import Accuracy
 
 SCHEMA = json.loads((Path(verify.reports.__file__).parent / "report.schema.json").read_text(encoding="utf-8"))
 LONG = "softmax_cross_entropy_with_integer_labels"
@@ -492,3 +494,20 @@ def test_a_table_of_many_columns_is_cut_nowhere(width: int) -> None:
     heading = table.splitlines()[0].split()
     assert width < 80 or heading == ["operator", *aspects[:5], "laws", "contract"]
     assert width < 100 or "inconclusive" in table
+
+
+def test_what_the_results_are_worth_is_told() -> None:
+    default = DEFAULTS["float32"].text
+    narrow = LADDERS["float32"][-1].text
+    outcomes = (
+        Outcome("tanh", "value", "float32", Verdict.PASS, 8, keeps=default, accuracy=Accuracy.CONDITIONED),
+        Outcome("relu", "value", "float32", Verdict.PASS, 8, accuracy=Accuracy.CORRECTLY_ROUNDED),
+        Outcome("linear", "value", "float32", Verdict.FAIL, 8, 1, reason="off", keeps=narrow),
+    )
+    text = printed(replace(REPORT, outcomes=outcomes))
+    best, good = text.index("correctly rounded, every one"), text.index("as good as the problem permits")
+    assert best < text.index("relu: value in f32") < good < text.index("tanh: value in f32")
+    assert default not in text
+    assert text.count(" ".join(narrow.split())[:30]) >= 1
+    assert "keeps" in text
+    assert from_json(to_json(replace(REPORT, outcomes=outcomes))).outcomes == outcomes

@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from verify.arithmetic.contracts import DEFAULTS
 from verify.reports.neighbourhood import Shown, decimal, element, shapes_of, shown_of
-from verify.reports.record import Outcome, Report, Verdict
+from verify.reports.record import Accuracy, Outcome, Report, Verdict
 
 COLUMNS = ("value", "vjp", "certified", "symbolic", "numerical", "bounds", "sweep", "law", "contract")
 """The aspects in the order of the table; what others there are comes after them."""
@@ -43,6 +44,12 @@ WORDS = {
 }
 """How a verdict is written, from the one to read first to the one to read last."""
 
+ACCURACIES = {
+    Accuracy.CORRECTLY_ROUNDED: "correctly rounded, every one",
+    Accuracy.CONDITIONED: "as good as the problem permits: as if every input had been rounded once",
+    Accuracy.BOUNDED: "within the bound of the forms that are granted",
+}
+
 FIRST = ("value", "vjp", "step", "epoch", "sweep:value", "sweep:vjp")
 """The aspects that show most, in this order: what of an operator fails first is told in full."""
 
@@ -67,6 +74,7 @@ def print_report(report: Report, console: Console, *, full: bool = False) -> Non
         _print_table(report, console)
     _print_failures(report, console, full=full or len({(o.op, o.dtype) for o in report.outcomes}) == 1)
     _print_variants(report.outcomes, console)
+    _print_worth(report.outcomes, console)
     _print_reasons("inconclusive: the oracle cannot decide", Verdict.INCONCLUSIVE, report.outcomes, console)
     _print_reasons("not run", Verdict.NOT_RUN, report.outcomes, console)
     if report.notes:
@@ -327,6 +335,8 @@ def _lines(outcome: Outcome, seed: int, width: int) -> Iterator[tuple[str, str]]
         yield "reason", outcome.reason
     for diagnosis in outcome.diagnosis:
         yield "diagnosis", f"{diagnosis.mistake}: {diagnosis.summary}"
+    if outcome.keeps:
+        yield "keeps", outcome.keeps
     worst = outcome.worst
     if worst is None:
         if outcome.ulp is not None or outcome.ratio is not None:
@@ -384,6 +394,31 @@ def _print_variants(outcomes: Sequence[Outcome], console: Console) -> None:
         _print(console, Text(variant), indent=2)
         _print_where(group, console)
     console.print()
+
+
+def _print_worth(outcomes: Sequence[Outcome], console: Console) -> None:
+    """How accurate the results are that pass, and which contract they keep where it is not the default."""
+    classes = _groups([o for o in outcomes if o.accuracy], lambda o: o.accuracy)
+    if classes:
+        _print(console, Text("how accurate the results are that pass", "bold"))
+        for accuracy in Accuracy:
+            if accuracy in classes:
+                _print(console, Text(ACCURACIES[accuracy]), indent=2)
+                _print_where(classes[accuracy], console)
+        console.print()
+    others = _groups([o for o in outcomes if o.keeps not in ("", _default(o))], lambda o: (o.dtype, o.keeps))
+    if others:
+        _print(
+            console, Text("the strictest contract that the results keep, where it is not the default", "bold")
+        )
+        for (_, keeps), group in others.items():
+            _print(console, Text(keeps), indent=2)
+            _print_where(group, console)
+        console.print()
+
+
+def _default(outcome: Outcome) -> str:
+    return DEFAULTS[outcome.dtype].text if outcome.dtype in DEFAULTS else ""
 
 
 def _print_reasons(title: str, verdict: Verdict, outcomes: Sequence[Outcome], console: Console) -> None:

@@ -69,6 +69,7 @@ def to_json(report: Report) -> Document:
         "summary": {verdict.value: report.count(verdict) for verdict in Verdict},
         "outcomes": [_outcome(outcome) for outcome in report.outcomes],
         "notes": list(report.notes),
+        "failure_probability": _figure(report.failure_probability),
     }
 
 
@@ -156,6 +157,7 @@ def from_json(document: object) -> Report:
         outcomes=tuple(_read_outcome(node) for node in top["outcomes"].items()),
         notes=tuple(node.text() for node in top["notes"].items()),
         refnet=top["refnet"].text(),
+        failure_probability=top["failure_probability"].figure(),
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from refnet import __version__
+from verify.arithmetic.bounds import FAILURE
 
 
 class Verdict(Enum):
@@ -85,6 +86,7 @@ class Report:
     """Everything that one check found.
 
     `environment` has the versions that the figures depend on, `refnet` the version that judged.
+    `failure_probability` is that of anything right being suspect, in the whole check.
     """
 
     target: str
@@ -95,6 +97,7 @@ class Report:
     outcomes: tuple[Outcome, ...] = ()
     notes: tuple[str, ...] = ()
     refnet: str = __version__
+    failure_probability: float = FAILURE
 
     def count(self, verdict: Verdict) -> int:
         return Counter(outcome.verdict for outcome in self.outcomes)[verdict]
