@@ -11,6 +11,7 @@ import argparse
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -25,9 +26,10 @@ from verify.conformance.sweeps import Question
 from verify.conformance.sweeps.block import PIECE, examine
 from verify.conformance.sweeps.run import BLOCK, blocks_of
 
+Function = Callable[..., Any]
 CANDIDATES = {"numpy": "tests.candidates.plain", "torch": "torch", "jax": "jax"}
 EVERY = 17
-"""One block in this many, prime to all periods of exponents: 16 of 256, four of them around 1."""
+"""One block in this many, of 256: prime to the two blocks of each pair of binades and to those of a sign."""
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -36,15 +38,13 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def measured(library: str, op: str, *, whole: bool) -> tuple[float, float]:
+def measured(question: Question, function: Function, *, whole: bool) -> tuple[float, float]:
     """Nanoseconds for a number: of the sweep, and of the candidate alone."""
-    question = Question.of(op, "float32")
-    function = load(CANDIDATES[library]).functions[op]
     blocks = blocks_of(question)[:: 1 if whole else EVERY]
     x = numbers(0x3F800000, PIECE, question.fmt)
     function(x)
-    sweep = sum(seconds(lambda block=block: examine(question, function, *block)) for block in blocks)
-    own = min(seconds(lambda: function(x)) for _ in range(16))
+    sweep = sum(seconds(partial(examine, question, function, *block)) for block in blocks)
+    own = min(seconds(partial(function, x)) for _ in range(16))
     return 1e9 * sweep / (len(blocks) * BLOCK), 1e9 * own / PIECE
 
 
@@ -56,9 +56,10 @@ def main() -> None:
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("operator", "library", "ns for a number", "of these its own", "minutes for all"):
         table.add_column(name)
+    functions = {name: load(module).functions for name, module in CANDIDATES.items() if find_spec(name)}
     for op in arguments.op:
-        for library in (name for name in CANDIDATES if find_spec(name)):
-            sweep, own = measured(library, op, whole=arguments.whole)
+        for library in (name for name in functions if op in functions[name]):
+            sweep, own = measured(Question.of(op, "float32"), functions[library][op], whole=arguments.whole)
             table.add_row(op, library, f"{sweep:.1f}", f"{own:.1f}", f"{sweep * 2**32 / 60e9:.2f}")
     Console().print(table)
 
