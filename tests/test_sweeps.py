@@ -259,6 +259,38 @@ def test_special_results_are_told_apart() -> None:
     assert tally.infinities == ("inf at inf", "-inf at -inf")
 
 
+def test_results_beside_the_middle_of_two_numbers_are_settled_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """silu of subnormal x is x / 2 and a little more: of two numbers that are half an ulp away, the upper one
+    is right. x / 4 is the middle exactly, and either is."""
+    from verify.conformance.sweeps import block
+
+    monkeypatch.setattr(block, "MOST_CERTIFIED", 100)
+
+    def rounded(slope: float, direction: float) -> Callable[[Array], Array]:
+        def function(x: Array, **settings: Any) -> Array:
+            exact = slope * x.astype(np.float64)
+            y = exact.astype(np.float32)
+            other = np.nextafter(y, np.float32(direction) * np.float32(np.inf))
+            return np.where((y - exact) * direction < 0, other, y)
+
+        return function
+
+    silu, quarter = (
+        Question.of("silu", "float32"),
+        Question.of("leaky_relu", "float32", settings={"slope": 0.25}),
+    )
+    for first in (2**12, 2**31 + 2**12):  # subnormal numbers of both signs
+        right = examine(silu, rounded(0.5, 1.0), first, 2**12)
+        wrong = examine(silu, rounded(0.5, -1.0), first, 2**12)
+        assert (right.errors[0], right.halfway, right.certified) == (2**12, 0, 0)
+        assert (wrong.errors[:2], wrong.halfway) == ((2**11, 2**11), 0)
+    for direction in (1.0, -1.0):
+        tie = examine(quarter, rounded(0.25, direction), 2**31 + 2**12, 2**12)
+        assert (tie.errors[0], tie.halfway) == (2**12, 2**10)
+
+
 def test_subgradients_at_a_kink_are_accepted() -> None:
     """relu'(0) = 1, and the slope of subnormal numbers that are read as 0; a slope of 2 at 0 is neither."""
     question = Question.of("relu", "bfloat16", derivative=True)

@@ -212,6 +212,31 @@ def unknown_outputs(
     raise Indeterminate(f"a condition of the definition, {bits} bits after the point")
 
 
+def side_of_line(
+    definition: Definition, near: float, far: float, slope: float, settings: Mapping[str, Any]
+) -> int:
+    """On which side of slope * x a function of one number lies between two of the same sign, `near` the one
+    nearer to 0: 1 above, -1 below, 0 if that is not known.
+
+    It does so at `near`, and goes farther away from there to `far`, where its derivative, as a ball over all
+    of the interval, does not let it come back.
+    """
+    line = arb(slope)
+    outward = 1 if far > near else -1
+    for bits in PRECISIONS[1:]:
+        with ctx.workprec(bits):
+            interval = arb(near).union(arb(far))
+            tape = Tape()
+            at_near = np.asarray(definition(np.array([arb(near)], dtype=object), **settings))[0]
+            over = np.asarray(definition(np.array([tape.record(interval)], dtype=object), **settings))[0]
+            (found, *_) = tape.derivatives([(over, arb(1))])
+            apart, turning = at_near - line * arb(near), (found - line) * outward
+            for side in (1, -1):
+                if side * apart > 0 and side * turning >= 0:
+                    return side
+    return 0
+
+
 # ---------------------------------------------------------------------------------- Ziv's strategy, arrays
 
 

@@ -29,7 +29,7 @@ SPECIAL = {
     "nan": "NaN where a number is due",
     "nan_lost": "a number where NaN is due: wrong",
     "certified": "decided by certified arithmetic",
-    "halfway": "half-way between two numbers, to within the last bit of a float64: either is taken for right",
+    "halfway": "half-way between two numbers, or nearly so: either is taken for right",
 }
 """The counts that are told if they are not 0."""
 

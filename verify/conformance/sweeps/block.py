@@ -31,8 +31,8 @@ EITHER_SIDE = 2.0
 """How far an error must be from the sampled bounds to be judged by them: all others have their own."""
 
 MOST_CERTIFIED = 2**17
-"""Undecided numbers of a block that are certified; where there are more, they lie half-way one and all, as
-x / 2 does beside a gelu of subnormal numbers."""
+"""Undecided numbers of a block that are certified one by one; where there are more, they lie half-way one and
+all, as x / 2 does beside a gelu of subnormal numbers."""
 
 
 class Suspects(NamedTuple):
@@ -169,11 +169,12 @@ def _tallied(question: Question, suspects: Suspects, finite: int) -> Tally:
     halfway = undecided & ~unknown
     with np.errstate(all="ignore"):
         errors = np.where(lost, np.nan, suspects.distance / suspects.unit)
+    certain = undecided
     if halfway.sum() > MOST_CERTIFIED:
-        errors[halfway] = CORRECT_ROUNDING
         certain = unknown
+        errors[halfway], halfway[halfway] = _beside_the_middle(question, suspects.at(halfway))
     else:
-        certain, halfway = undecided, np.zeros_like(undecided)
+        halfway = np.zeros_like(undecided)
     units = suspects.unit.copy()
     if certain.any():
         truth = question.certified(suspects.x[certain], question.fmt)
@@ -190,6 +191,31 @@ def _tallied(question: Question, suspects: Suspects, finite: int) -> Tally:
     )
     known = suspects._replace(distance=errors * units, unit=units)
     return tally + _explained(question, known.at(off)) if off.any() else tally
+
+
+def _beside_the_middle(question: Question, near: Suspects) -> tuple[Floats, Bools]:
+    """The errors of results that are all but half an ulp off, and of which of them it is not known whether
+    they are more than that.
+
+    Of so many, the middles between two numbers lie on a line, as those of subnormal x / 2 do; the function is
+    on one side of it, from binade to binade.
+    """
+    errors, unknown = np.full(near.x.shape, CORRECT_ROUNDING), np.ones(near.x.shape, dtype=bool)
+    x, got = near.x.astype(np.float64), near.got.astype(np.float64)
+    largest = np.abs(x).argmax()
+    slope = float(2.0 ** np.rint(np.log2(np.abs(got[largest] / x[largest]))))
+    middles = slope * x
+    if not (np.abs(got - middles) == 0.5 * near.unit).all():
+        return errors, unknown
+    binades = np.frexp(x)[1]
+    for binade in np.unique(binades):
+        here = np.flatnonzero(binades == binade)
+        ends = here[[np.abs(x[here]).argmin(), np.abs(x[here]).argmax()]]
+        side = question.side_of_line(float(x[ends[0]]), float(x[ends[1]]), slope)
+        if side:
+            unknown[here] = False
+            errors[here] = np.where(side * (got[here] - middles[here]) > 0, 0.5, np.nextafter(0.5, 1.0))
+    return errors, unknown
 
 
 def _explained(question: Question, off: Suspects) -> Tally:

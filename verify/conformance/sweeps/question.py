@@ -14,7 +14,7 @@ from refnet import OPS, ArgumentError
 from specs import SPECS, Spec
 from specs.spec import SettingValue
 from verify.arithmetic.bounds import value_bounds, vjp_bounds
-from verify.arithmetic.certified import certify, certify_vjp
+from verify.arithmetic.certified import certify, certify_vjp, side_of_line
 from verify.arithmetic.contracts import Contract, promised
 from verify.arithmetic.formats import FORMATS, Format, Truth
 from verify.suggestions import suggestion
@@ -122,6 +122,12 @@ class Question:
             return certify(self.spec.definition, (x,), fmt, self.keywords)
         (truth,) = certify_vjp(self.spec.definition, (x,), (0,), np.ones(x.shape), fmt, self.keywords)
         return truth
+
+    def side_of_line(self, near: float, far: float, slope: float) -> int:
+        """On which side of slope * x all answers between two numbers lie; 0 if that is not known."""
+        if self.derivative:
+            return 0
+        return side_of_line(self.spec.definition, near, far, slope, self.keywords)
 
     def bounds(self, x: Values) -> Floats:
         """What a right answer may be off by at some numbers of the format. Without sums, the statistical

@@ -47,7 +47,8 @@ class Tally:
     certified: int = 0
     """Inputs whose rounding only certified arithmetic could decide."""
     halfway: int = 0
-    """Inputs whose exact result is so near to the middle of two numbers that either is taken for right."""
+    """Inputs whose exact result is the middle of two numbers, or so near to it that either is taken for
+    right."""
     errors: tuple[int, ...] = (0,) * len(EDGES)
     """By the classes of `EDGES`; what is NaN or infinitely far off is in the last one."""
     beyond: int = 0
