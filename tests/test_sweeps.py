@@ -273,7 +273,8 @@ def test_results_beside_the_middle_of_two_numbers_are_settled_together(
             exact = slope * x.astype(np.float64)
             y = exact.astype(np.float32)
             other = np.nextafter(y, np.float32(direction) * np.float32(np.inf))
-            return np.where((y - exact) * direction < 0, other, y)
+            middle = np.abs(y - exact) == 0.5 * FLOAT32.smallest_subnormal
+            return np.where(middle & ((y - exact) * direction < 0), other, y)
 
         return function
 

@@ -232,7 +232,7 @@ def side_of_line(
             (found, *_) = tape.derivatives([(over, arb(1))])
             apart, turning = at_near - line * arb(near), (found - line) * outward
             for side in (1, -1):
-                if side * apart > 0 and side * turning >= 0:
+                if side * apart > 0 and (near == far or side * turning >= 0):
                     return side
     return 0
 
