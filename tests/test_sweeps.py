@@ -384,6 +384,9 @@ def test_a_journal_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SweepError, match="is no journal of a sweep"):
         swept(journal)
     assert journal.read_text() == "something\nelse\n"
+    for special in (tmp_path, Path("/dev/full")):
+        with pytest.raises(SweepError, match="is no file"):
+            swept(special)
     with pytest.raises(SweepError, match="No such file"):
         swept(tmp_path / "missing" / "journal")
 

@@ -201,6 +201,8 @@ def _read(path: Path, heading: Mapping[str, Any]) -> tuple[dict[int, Tally], int
     """
     if not path.exists():
         return {}, 0
+    if not path.is_file():  # a device may have no end
+        raise SweepError(f"{path} is no file. A journal is one.")
     done: dict[int, Tally] = {}
     lines, whole = path.read_bytes().splitlines(keepends=True), 0
     for line in lines:
