@@ -55,6 +55,7 @@ def excess(got: Values, truth: Truth, bound: ErrorBound, fmt: Format) -> float:
         # 1 is more than 1e308 ulp of 5e-324
         absolute = np.where(np.isfinite(error), error * np.ldexp(1.0, ulp_exponents(truth, fmt)), apart)
         ratios = np.where(error <= 0.5, 0.0, absolute / bound.deterministic)
+        ratios = np.where(np.isnan(bound.deterministic), 0.0, ratios)  # of which nothing is known
     return float(ratios.max(initial=0.0))
 
 

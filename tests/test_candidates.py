@@ -51,8 +51,7 @@ def each_case_is_certified_once() -> Iterator[None]:
     """What is due in a case does not depend on who is judged, and here many are."""
     with pytest.MonkeyPatch.context() as patch:
         for module, name in (
-            (operators, "_expect_value"),
-            (operators, "_expect_gradients"),
+            (operators, "expected"),
             (network, "expect_network"),
         ):
             patch.setattr(module, name, remembered(getattr(module, name)))

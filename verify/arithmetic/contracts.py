@@ -13,6 +13,9 @@ from types import MappingProxyType
 
 from verify.arithmetic.formats import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, FORMATS, Format
 
+REFERENCE = "reference"
+"""The name by which a contract calls the reference's own convention."""
+
 TF32 = Format("tf32", FLOAT32.dtype, 11, FLOAT32.emin, FLOAT32.emax)
 """What NVIDIA's tensor cores read of a float32: 10 of its 23 bits after the point (A100 white paper)."""
 
@@ -133,7 +136,13 @@ def promised(options: Sequence[str], fmt: Format) -> Contract:
     Raises:
         ValueError: no such name or value: with what was given, and what there is.
     """
-    given = dict(map(_pair, options))
+    if isinstance(options, str):
+        raise ValueError(f"{options}: promises are a list of strings, one for each NAME=VALUE.")
+    given: dict[str, str] = {}
+    for name, value in map(_pair, options):
+        if name in given:
+            raise ValueError(f"{name} is promised twice: {given[name]} and {value}.")
+        given[name] = value
     contract = DEFAULTS[fmt.name]
     for name in sorted(given, key=list(OPTIONS).index):
         contract = OPTIONS[name](contract, given[name])

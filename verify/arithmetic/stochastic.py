@@ -50,6 +50,7 @@ from verify.arithmetic.bounds import (
     cotangent_like,
     gradients_of_forms,
     granted_model,
+    is_constant,
 )
 from verify.arithmetic.certified import in_order
 from verify.arithmetic.contracts import Contract, Grant, contract_of
@@ -92,11 +93,13 @@ class Arithmetic:
 
     def read(self, x: npt.NDArray[Any]) -> Noisy:
         """An input: exact, but for subnormal numbers, which half of the runs flush to zero."""
-        return Noisy(_flushed(self._every_run(x.astype(np.float64)), self.model), self)
+        return Noisy(
+            _flushed(self._every_run(x.astype(np.float64)), self.model, self.model.flushed_in_memory), self
+        )
 
     def _every_run(self, value: Floats) -> Samples:
         size = np.abs(value)
-        flushed = (size < self.model.flushed_below) & (size > 0.0)
+        flushed = (size < self.model.flushed_in_memory) & (size > 0.0)
         return np.repeat(value[None], 1 + self.samples, axis=0) if flushed.any() else value[None]
 
     def arguments(self, inputs: Sequence[Any]) -> list[Any]:
@@ -113,10 +116,10 @@ class Arithmetic:
         found[1:] += errors * (deviation[1:] if len(deviation) > 1 else deviation)
         if not np.isfinite(found).all():  # what is infinite has an infinite deviation, and no error
             found = np.where(np.isfinite(value), found, value)
-        return _flushed(found, self.model)
+        return _flushed(found, self.model, self.model.flushed_below)
 
 
-def _flushed(found: Samples, model: RoundingModel) -> Samples:
+def _flushed(found: Samples, model: RoundingModel, below: float) -> Samples:
     """What the format cannot hold: infinite beyond it; and in every second run 0 where that is granted, since
     flushing is a mode of the whole machine. The reference is left as it is."""
     if len(found) == 1:
@@ -124,8 +127,8 @@ def _flushed(found: Samples, model: RoundingModel) -> Samples:
     size = np.abs(found[1:])
     if size.max(initial=0.0) > model.fmt.largest:
         found[1:] = np.where(size > model.fmt.largest, np.copysign(np.inf, found[1:]), found[1:])
-    if model.flushed_below:
-        small = size[1::2] < model.flushed_below
+    if below:
+        small = size[1::2] < below
         if small.any():
             found[2::2] = np.where(small, 0.0, found[2::2])
     return found
@@ -168,6 +171,8 @@ class OpenSum:
         mean = total / np.maximum(n, 1)
         variance = np.maximum(self.squares / np.maximum(n, 1) - mean * mean, 0.0)
         partial_sums = np.where(n > 2, mean * mean * n**3 / 3 + variance * n**2 / 2, total * total)
+        constant = (n > 2) & is_constant(mean, variance, unit_roundoff)  # all errors have one sign
+        partial_sums = np.where(constant, mean * mean * n**4 / 4, partial_sums)
         partial_sums = np.where((n > 1) & (self.squares > 0.0), partial_sums, 0.0)
         return np.asarray(UNIFORM * unit_roundoff * (np.sqrt(partial_sums + self.products) + n * self.untold))
 
@@ -763,7 +768,7 @@ def _not_accidental(spread: Floats, reference: Floats) -> Floats:
 def _lost_in_memory(reference: Floats, model: RoundingModel, fmt: Format) -> Floats:
     """The final rounding, and the whole of a number that may be flushed to zero."""
     size = np.where(np.isfinite(reference), np.abs(reference), 0.0)
-    flushed = np.where(size < model.flushed_below, size, 0.0)
+    flushed = np.where(size < model.flushed_in_memory, size, 0.0)
     return fmt.unit_roundoff * size + fmt.smallest_subnormal + flushed
 
 

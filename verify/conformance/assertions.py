@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from io import StringIO
 from typing import Any
@@ -26,10 +26,12 @@ def assert_conforms(
     level: str = "ci",
     seed: int = 0,
     case: int | None = None,
+    contract: Sequence[str] = (),
 ) -> None:
     """Judge a function, and its vjp if there is one, as the operator of this name.
 
-    `function(inputs..., *, settings...)` and `vjp(dy, inputs..., *, settings...)`, as in the contract.
+    `function(inputs..., *, settings...)` and `vjp(dy, inputs..., *, settings...)`, as in the contract;
+    `contract` is what they promise other than the default, as in `check`.
 
     Raises:
         AssertionError: something fails; the message is the report.
@@ -38,7 +40,7 @@ def assert_conforms(
     name = getattr(function, "__name__", type(function).__name__)
     functions = {op: function} if vjp is None else {op: function, f"{op}_vjp": vjp}
     candidate = Candidate(name, "", functions, (), partial(_replay, name))
-    report = judge_candidate(candidate, select([op], dtypes, level, seed, case))
+    report = judge_candidate(candidate, select([op], dtypes, level, seed, case, contract))
     if report.exit_code():
         text = StringIO()
         print_report(report, Console(file=text, width=WIDTH, color_system=None))

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from specs import SPECS
-from verify.arithmetic.contracts import Contract, promised
+from verify.arithmetic.contracts import REFERENCE, Contract, promised
 from verify.arithmetic.formats import FORMATS
 from verify.conformance.candidate import Candidate, Place, UsageError, load
 from verify.conformance.findings import Finding, outcomes
 from verify.conformance.network import NETWORK_FUNCTIONS, judge_network
 from verify.conformance.network_laws import put_to_network_laws
-from verify.conformance.operators import NOTHING_FOR_LAWS, REFERENCE, judge_operator
+from verify.conformance.operators import NOTHING_FOR_LAWS, judge_operator
 from verify.conformance.plan import LEVELS, Plan
 from verify.reports.record import Outcome, Report, Verdict
 from verify.suggestions import suggestion
@@ -114,7 +114,14 @@ def judge_candidate(
             found += _check(candidate, op, contract, plan, promises)
     environs = {**environment(), **candidate.packages}
     return Report(
-        candidate.name, candidate.version, plan.seed, plan.level, environs, tuple(found), candidate.notes
+        candidate.name,
+        candidate.version,
+        plan.seed,
+        plan.level,
+        environs,
+        tuple(found),
+        candidate.notes,
+        contract=promises,
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from refnet import OPS
 from specs import SPECS, Aspect, Spec, Variant
 from verify.arithmetic.certified import Undecided
-from verify.arithmetic.contracts import LADDERS, Contract, is_kept_by_reference
+from verify.arithmetic.contracts import LADDERS, REFERENCE, Contract, is_kept_by_reference
 from verify.arithmetic.formats import Format
 from verify.conformance.contract import ContractViolation, Values, flattened, invoke, settings_to_pass
 from verify.conformance.due import GRADIENTS, VALUES, Side, allow_subgradients, conditions, expected
@@ -47,9 +47,6 @@ NOTHING_FOR_GRADIENT_LAWS = "no call of the vjp returned what a law of gradients
 
 SEEN_BY_THE_CALL = ("pure", "layout-independent", "residuals-are-kept")
 """Laws that the contract of a call covers, or that only the reference can show."""
-
-REFERENCE = "reference"
-"""The convention of the reference, as a contract calls it."""
 
 UNDER_ANY_CONVENTION = ("nan-propagates",)
 """Laws that do not ask for the reference's own values: no convention lets a NaN become a number."""
@@ -87,8 +84,11 @@ def judge_operator(functions: Functions, name: str, contract: Contract, plan: Pl
             yield Finding("law:all", 0, Verdict.NOT_RUN, NOTHING_FOR_GRADIENT_LAWS)
     elif value is not None and spec.differentiable and spec.aspect is Aspect.VALUE:
         yield Finding("vjp", 0, Verdict.NOT_RUN, f"the candidate has no {name}_vjp")
-    if is_swept(spec, contract) and plan.case is None and 1 not in refused:
-        yield from sweep_all(spec, value, vjp, variant, contract)
+    if is_swept(spec, contract) and plan.case is None:
+        if 1 in refused:
+            yield Finding("sweep:all", 0, Verdict.NOT_RUN, "the candidate takes no arrays of one axis")
+        else:
+            yield from sweep_all(spec, value, vjp, variant, contract)
     if no_laws:
         yield Finding("law:all", 0, Verdict.NOT_RUN, no_laws)
     if not no_laws or variant is not None:

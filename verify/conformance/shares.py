@@ -81,7 +81,7 @@ def allow_shares(
 def _taken(tie: Tie, contract: Contract, inputs: Sequence[Any], settings: Mapping[str, Any]) -> Bools:
     """Which elements an output may take: those, too, that tie once subnormal numbers are read as 0."""
     first, *others = inputs
-    flushed = np.abs(first.astype(np.float64)) < granted_model(contract, statistical=False).flushed_below
+    flushed = np.abs(first.astype(np.float64)) < granted_model(contract, statistical=False).flushed_in_memory
     read = np.where(flushed, first.dtype.type(0), first)
     return np.asarray(tie.taken(first, *others, **settings) | tie.taken(read, *others, **settings))
 

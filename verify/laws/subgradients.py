@@ -33,7 +33,7 @@ def on_kink(kink: Kink, inputs: Sequence[Values], grant: Grant) -> npt.NDArray[n
 
     A subnormal distance may be none: the numbers may be read as 0.
     """
-    flushed_below = granted_model(grant, statistical=False).flushed_below
+    flushed_below = granted_model(grant, statistical=False).flushed_in_memory
     unseen = flushed_below - contract_of(grant).output.smallest_subnormal if flushed_below else 0.0
     return np.asarray(np.less_equal(np.abs(kink.distance(*inputs)), unseen))
 

@@ -45,7 +45,7 @@ WORDS = {
 """How a verdict is written, from the one to read first to the one to read last."""
 
 ACCURACIES = {
-    Accuracy.CORRECTLY_ROUNDED: "correctly rounded, every one",
+    Accuracy.CORRECTLY_ROUNDED: "correctly rounded, in all cases that were drawn",
     Accuracy.CONDITIONED: "as good as the problem permits: as if every input had been rounded once",
     Accuracy.BOUNDED: "within the bound of the forms that are granted",
 }
@@ -99,7 +99,8 @@ def _print_summary(report: Report, console: Console) -> None:
     for k, (count, verdict) in enumerate(counts):
         line.append(", " if k else "")
         line.append(f"{count} {verdict.value}", WORDS[verdict][1] if count else "")
-    line.append(f" (level {report.level}, seed {report.seed})")
+    promised = "".join(f", {promise}" for promise in report.contract)
+    line.append(f" (level {report.level}, seed {report.seed}{promised})")
     console.print(line, highlight=False, soft_wrap=True)  # one line, however narrow the terminal
 
 

@@ -70,6 +70,7 @@ def to_json(report: Report) -> Document:
         "outcomes": [_outcome(outcome) for outcome in report.outcomes],
         "notes": list(report.notes),
         "failure_probability": _figure(report.failure_probability),
+        "contract": list(report.contract),
     }
 
 
@@ -158,6 +159,7 @@ def from_json(document: object) -> Report:
         notes=tuple(node.text() for node in top["notes"].items()),
         refnet=top["refnet"].text(),
         failure_probability=top["failure_probability"].figure(),
+        contract=tuple(node.text() for node in top["contract"].items()),
     )
 
 

@@ -98,6 +98,8 @@ class Report:
     notes: tuple[str, ...] = ()
     refnet: str = __version__
     failure_probability: float = FAILURE
+    contract: tuple[str, ...] = ()
+    """What was promised other than the default of each dtype, as it was given."""
 
     def count(self, verdict: Verdict) -> int:
         return Counter(outcome.verdict for outcome in self.outcomes)[verdict]

@@ -28,6 +28,7 @@ SPECIAL = {
     "saturated": "the largest number where another is due",
     "nan": "NaN where a number is due",
     "nan_lost": "a number where NaN is due: wrong",
+    "limits_lost": "not the limit at an infinity: wrong",
     "certified": "decided by certified arithmetic",
     "halfway": "half-way between two numbers, or nearly so: either is taken for right",
 }
@@ -36,8 +37,8 @@ SPECIAL = {
 
 def print_sweep(report: SweepReport, console: Console) -> None:
     """Print the classes of errors, what explains them, the worst inputs and the verdict."""
-    tally = report.tally
-    _print(console, Text.assemble((f"{report.target} {report.version}: {report.question.text}", "bold")))
+    tally, name = report.tally, f"{report.target} {report.version}".strip()
+    _print(console, Text.assemble((f"{name}: {report.question.text}", "bold")))
     _print(console, Text(f"{report.question.contract.text}", "dim"))
     console.print()
     console.print(_histogram(tally), highlight=False)

@@ -81,6 +81,8 @@ def _reason(tally: Tally) -> str:
         parts.append(f"{tally.nan} of these are NaN")
     if tally.nan_lost:
         parts.append(f"{tally.nan_lost} of {tally.nans} NaN become numbers")
+    if tally.limits_lost:
+        parts.append(f"not the limit at {tally.limits_lost} of 2 infinities: {', '.join(tally.infinities)}")
     return ", ".join(parts)
 
 

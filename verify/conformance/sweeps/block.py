@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from refnet import OPS
 from verify.arithmetic.bounds import SLACK
 from verify.arithmetic.formats import FLOAT32, Format, Truth, error_in_ulp, ulp_exponents
 from verify.arithmetic.interpolants import Run, numbers, runs
@@ -80,7 +81,7 @@ def _called(question: Question, call: Callable[[Values], object], x: Values) -> 
         (y,) = results_of(invoke(call, (x.copy(),), {}), (x.shape,), question.fmt.dtype)
     except ContractViolation as violation:
         raise SweepError(f"{question.function}: {violation}") from None
-    return y
+    return y.copy()  # the memory may be that of its next result
 
 
 # ---------------------------------------------------------------------------------- what is surely right
@@ -134,9 +135,9 @@ def _compared(run: Run, x: Values, got: Values, granted: Floats, fmt: Format) ->
     if not run.coefficients:
         unknown = np.full(x.shape, np.inf)
         return Suspects(x, got, unknown, unknown, unknown, np.zeros(x.shape, np.int8))
-    due = run(x.astype(np.float64))
+    due = _at_most_the_next(run(x.astype(np.float64)), fmt)
     unit = _ulp(due, fmt)
-    distance = np.abs(_beyond_as_next(got, fmt) - due)
+    distance = np.abs(_at_most_the_next(got.astype(np.float64), fmt) - due)
     off = np.flatnonzero(~(distance <= CORRECT_ROUNDING * unit - run.margin))
     low, high = granted
     settled = (distance[off] <= low / EITHER_SIDE).astype(np.int8)
@@ -151,10 +152,10 @@ def _ulp(due: Floats, fmt: Format) -> Floats:
     return np.asarray((biased << 52).view(np.float64))
 
 
-def _beyond_as_next(got: Values, fmt: Format) -> Floats:
-    """Results in float64, with 2^(emax + 1) for infinity."""
+def _at_most_the_next(values: Floats, fmt: Format) -> Floats:
+    """With 2^(emax + 1) for what is larger, infinity among it."""
     limit = np.ldexp(1.0, fmt.emax + 1)
-    return np.asarray(np.clip(got.astype(np.float64), -limit, limit))
+    return np.asarray(np.clip(values, -limit, limit))
 
 
 # ---------------------------------------------------------------------------------------- what is not
@@ -163,7 +164,8 @@ def _beyond_as_next(got: Values, fmt: Format) -> Floats:
 def _tallied(question: Question, suspects: Suspects, finite: int) -> Tally:
     """The counts of a block of so many finite numbers, of which all but the suspects are rounded right."""
     lost = np.isnan(suspects.got)
-    least = suspects.distance - suspects.margin
+    with np.errstate(invalid="ignore"):  # where there is no polynomial both are infinite
+        least = suspects.distance - suspects.margin
     undecided = ~lost & ~(least > CORRECT_ROUNDING * suspects.unit)
     unknown = undecided & np.isinf(suspects.margin)
     halfway = undecided & ~unknown
@@ -219,7 +221,11 @@ def _beside_the_middle(question: Question, near: Suspects) -> tuple[Floats, Bool
 
 
 def _explained(question: Question, off: Suspects) -> Tally:
-    """Of what is not rounded right: the special classes, what is beyond its bound, and the worst."""
+    """Of what is not rounded right: the special classes, what is beyond its bound, and the worst.
+
+    Where the exact result overflows no bound is finite; a result that lacks more than half of its digits is
+    beyond all the same.
+    """
     got = off.got.astype(np.float64)
     lost, infinite = np.isnan(got), np.isinf(got)
     beyond = (off.granted < 0) | lost
@@ -227,6 +233,7 @@ def _explained(question: Question, off: Suspects) -> Tally:
     if unsure.any():
         bounds = question.bounds(off.x[unsure])
         beyond[unsure] = ~(off.distance[unsure] <= bounds * SLACK)
+    beyond |= off.distance > np.ldexp(1.0, question.fmt.emax - question.fmt.precision // 2)
     if question.derivative and beyond.any():
         beyond[beyond] = ~_is_subgradient(question, off.x[beyond], off.got[beyond])
     tiny = off.distance < question.fmt.smallest_normal
@@ -288,15 +295,21 @@ def _hex(value: object) -> str:
 
 
 def _not_finite(question: Question, call: Callable[[Values], Values], first: int, count: int) -> Tally:
-    """An infinity, whose result is told, and NaN, which must stay NaN; of the derivatives there, which may be
-    constant, nothing is asked."""
+    """An infinity, where the limit is due, and NaN, which must stay NaN; of the derivatives there, which may
+    be constant or have no limit, nothing is asked, nor of anything if special values are not promised."""
     if not count:
         return Tally()
     x = numbers(first, count, question.fmt)
     got = call(x)
-    with np.errstate(invalid="ignore"):  # ml_dtypes raises the flag for a NaN that signals
+    with np.errstate(all="ignore"):  # ml_dtypes raises the flag for a NaN that signals
         nan, lost = np.isnan(x), np.isnan(got)
+        due = np.asarray(OPS[question.op](x[~nan], **question.keywords))
+    asked = question.contract.specials and not question.derivative
+    wrong = ~((got[~nan] == due) | (lost[~nan] & np.isnan(due)))
     told = tuple(f"{_hex(a)} at {_hex(b)}" for a, b in zip(got[~nan], x[~nan], strict=True))
     return Tally(
-        nans=int(nan.sum()), nan_lost=0 if question.derivative else int((nan & ~lost).sum()), infinities=told
+        nans=int(nan.sum()),
+        nan_lost=int((nan & ~lost).sum()) if asked else 0,
+        limits_lost=int(wrong.sum()) if asked else 0,
+        infinities=told,
     )

@@ -15,7 +15,7 @@ from specs import SPECS, Spec
 from specs.spec import SettingValue
 from verify.arithmetic.bounds import value_bounds, vjp_bounds
 from verify.arithmetic.certified import certify, certify_vjp, side_of_line
-from verify.arithmetic.contracts import Contract, promised
+from verify.arithmetic.contracts import REFERENCE, Contract, promised
 from verify.arithmetic.formats import FORMATS, Format, Truth
 from verify.suggestions import suggestion
 
@@ -90,6 +90,8 @@ class Question:
             promise = promised(contract, FORMATS[dtype])
         except ValueError as error:
             raise QuestionError(str(error)) from None
+        if promise.variant not in ("", REFERENCE):
+            raise QuestionError(f"variant={promise.variant}: a sweep is of the reference's convention.")
         return cls(op, derivative, tuple({**spec.defaults, **given}.items()), promise)
 
     @property

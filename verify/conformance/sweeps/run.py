@@ -6,16 +6,18 @@ whole. A sweep that is started again with the same journal does the blocks that 
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache, reduce
 from hashlib import sha256
 from multiprocessing import get_context
 from operator import add
 from pathlib import Path
+from pickle import PicklingError
 from typing import Any
 
 from refnet import __version__
@@ -23,7 +25,9 @@ from specs.spec import SettingValue
 from verify.conformance.candidate import Candidate, load
 from verify.conformance.sweeps.block import examine
 from verify.conformance.sweeps.question import Question, SweepError
+from verify.conformance.sweeps.tables import code
 from verify.conformance.sweeps.tally import SweepReport, Tally
+from verify.files import write_whole
 
 BLOCK = 2**24
 """Numbers in a block: half a second's work, and 256 lines of a journal for float32."""
@@ -141,7 +145,15 @@ def _ready(waiting: dict[Future[Tally], int]) -> Iterator[tuple[int, Tally]]:
     """At least one result."""
     done, _ = wait(waiting, return_when=FIRST_COMPLETED)
     for future in done:
-        yield waiting.pop(future), future.result()
+        first = waiting.pop(future)
+        try:
+            tally = future.result()
+        except BrokenExecutor:
+            raise SweepError(f"the process that ran the numbers from {first:#x} on ended by itself") from None
+        except (PicklingError, AttributeError, TypeError) as error:
+            told = "a target that is no name must be an object that can be sent to another process; or jobs=1"
+            raise SweepError(f"{error}: {told}") from None
+        yield first, tally
 
 
 # ---------------------------------------------------------------------------------------------- journal
@@ -156,26 +168,33 @@ def _journal(
         yield {}, lambda first, tally: None
         return
     heading = _heading(candidate, question)
-    try:
-        done, whole = _read(Path(path), heading)
-        with Path(path).open("r+b" if whole else "wb") as file:
-            file.truncate(whole)  # half a line, of a block that was not finished
-            file.seek(whole)
-            if not whole:
-                file.write(_line(heading))
+    with ExitStack() as stack:
+        with _told(path):
+            done, whole = _read(Path(path), heading)
+            write_whole(path, lambda file: file.write(b"".join([_line(heading), *whole])))
+            file = stack.enter_context(Path(path).open("ab"))
 
-            def note(first: int, tally: Tally) -> None:
+        def note(first: int, tally: Tally) -> None:
+            with _told(path):
                 file.write(_line({"first": first, **tally.to_json()}))
                 file.flush()
                 os.fsync(file.fileno())
 
-            yield done, note
+        yield done, note
+
+
+@contextmanager
+def _told(path: str | os.PathLike[str]) -> Iterator[None]:
+    """What goes wrong with the file, as an error of the sweep."""
+    try:
+        yield
     except OSError as error:
         raise SweepError(f"{path}: {error.strerror or error}") from None
 
 
 def _heading(candidate: Candidate, question: Question) -> dict[str, Any]:
-    """What the blocks of a journal are about: nothing else may be added to it."""
+    """What the blocks of a journal are about: nothing else may be added to it, and nothing that another
+    version of the candidate or of the oracle has found."""
     return {
         "schema": "refnet.sweep/1",
         "refnet": __version__,
@@ -184,7 +203,18 @@ def _heading(candidate: Candidate, question: Question) -> dict[str, Any]:
         "question": question.text,
         "contract": question.contract.text,
         "block": BLOCK,
+        "code of the candidate": _code_of(candidate.functions[question.function]),
+        "code of the oracle": sha256(code()).hexdigest()[:20],
     }
+
+
+def _code_of(function: Callable[..., Any]) -> str:
+    """A digest of the file in which a function is written; empty where there is none to be had."""
+    try:
+        file = inspect.getsourcefile(inspect.unwrap(function))
+        return "" if file is None else sha256(Path(file).read_bytes()).hexdigest()[:20]
+    except (TypeError, ValueError, OSError):
+        return ""
 
 
 def _line(document: Mapping[str, Any]) -> bytes:
@@ -193,31 +223,39 @@ def _line(document: Mapping[str, Any]) -> bytes:
     return f"{sha256(text.encode()).hexdigest()[:16]} {text}\n".encode()
 
 
-def _read(path: Path, heading: Mapping[str, Any]) -> tuple[dict[int, Tally], int]:
-    """The blocks of a journal and how many bytes of it are whole lines: none, if the heading is not.
+def _read(path: Path, heading: Mapping[str, Any]) -> tuple[dict[int, Tally], list[bytes]]:
+    """The blocks of a journal, and the lines that they stand in: those that are whole, wherever they are.
 
     Raises:
         SweepError: it is the journal of another sweep.
     """
     if not path.exists():
-        return {}, 0
+        return {}, []
     if not path.is_file():  # a device may have no end
         raise SweepError(f"{path} is no file. A journal is one.")
-    done: dict[int, Tally] = {}
-    lines, whole = path.read_bytes().splitlines(keepends=True), 0
-    for line in lines:
-        digest, _, text = line.rstrip(b"\n").partition(b" ")
-        if not line.endswith(b"\n") or sha256(text).hexdigest()[:16].encode() != digest:
-            break
-        document = json.loads(text)
-        if not whole and document != heading:
-            raise SweepError(f"{path} is the journal of another sweep: {_difference(document, heading)}.")
-        if whole:
-            done[document.pop("first")] = Tally.from_json(document)
-        whole += len(line)
-    if not whole and not _line(heading).startswith(b"".join(lines)):
+    first, *lines = path.read_bytes().splitlines(keepends=True) or [b""]
+    found = _document(first)
+    if found is None and not _line(heading).startswith(first):
         raise SweepError(f"{path} is no journal of a sweep. Name another file, or remove it.")
+    if found is not None and found != heading:
+        raise SweepError(f"{path} is the journal of another sweep: {_difference(found, heading)}.")
+    done: dict[int, Tally] = {}
+    whole = []
+    for line in lines:
+        document = _document(line)
+        if document is not None and document["first"] not in done:
+            done[document.pop("first")] = Tally.from_json(document)
+            whole.append(line)
     return done, whole
+
+
+def _document(line: bytes) -> dict[str, Any] | None:
+    """What a line says; None if it is not whole."""
+    digest, _, text = line.rstrip(b"\n").partition(b" ")
+    if not line.endswith(b"\n") or sha256(text).hexdigest()[:16].encode() != digest:
+        return None
+    document: dict[str, Any] = json.loads(text)
+    return document
 
 
 def _difference(found: Mapping[str, Any], due: Mapping[str, Any]) -> str:

@@ -7,15 +7,14 @@ table that is stale or damaged is computed anew.
 
 from __future__ import annotations
 
-import hashlib
 import os
+import zlib
 from dataclasses import replace
 from functools import lru_cache
+from hashlib import sha256
 from importlib import resources
 from importlib.metadata import version
-from io import BytesIO
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from platformdirs import user_cache_path
@@ -23,13 +22,14 @@ from platformdirs import user_cache_path
 from verify.arithmetic.contracts import DEFAULTS
 from verify.arithmetic.formats import Format, Truth
 from verify.arithmetic.interpolants import numbers
-from verify.conformance.sweeps.question import Question, Values
+from verify.conformance.sweeps.question import Question
 from verify.files import write_whole
 
 FOLDER = "REFNET_CACHE"
 """The environment variable that names another folder than the user's cache."""
 
 NUMBERS = 2**16
+DIGEST = sha256().digest_size
 
 CODE = ("specs", "verify.arithmetic")
 """The packages that the results follow from."""
@@ -42,7 +42,7 @@ def table(question: Question) -> Truth:
 
 @lru_cache(maxsize=64)
 def _table(question: Question) -> Truth:
-    path = folder() / f"{_name(question)}.npz"
+    path = folder() / f"{_name(question)}.table"
     found = _read(path, question.fmt)
     if found is None:
         found = _computed(question)
@@ -58,18 +58,18 @@ def folder() -> Path:
 
 def _name(question: Question) -> str:
     """What it is, and a digest of all that it follows from."""
-    digest = hashlib.sha256(_code())
+    digest = sha256(code())
     digest.update(repr((question.settings, version("python-flint"))).encode())
     kind = "derivative" if question.derivative else "value"
     return f"{question.op}-{kind}-{question.fmt.name}-{digest.hexdigest()[:20]}"
 
 
 @lru_cache(maxsize=1)
-def _code() -> bytes:
-    """The sources of the definitions and of certified arithmetic."""
+def code() -> bytes:
+    """A digest of the sources of the definitions and of certified arithmetic."""
     sources = (item for package in CODE for item in resources.files(package).iterdir())
     files = sorted((item for item in sources if item.name.endswith(".py")), key=str)
-    return b"".join(hashlib.sha256(item.read_bytes()).digest() for item in files)
+    return b"".join(sha256(item.read_bytes()).digest() for item in files)
 
 
 def _computed(question: Question) -> Truth:
@@ -86,27 +86,25 @@ def _computed(question: Question) -> Truth:
 
 
 def _read(path: Path, fmt: Format) -> Truth | None:
-    """The table of a file; None where there is none, or one that is not whole."""
+    """The table of a file; None where there is none, or one that is not whole. Nothing is read of it before
+    its digest is right."""
     try:
-        with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as file:
-            bits, fraction, digest = file["bits"], file["fraction"], file["digest"].tobytes()
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        found = path.read_bytes()
+    except OSError:
         return None
-    if bits.shape != (NUMBERS,) or digest != _digest(bits, fraction):
+    digest, packed = found[:DIGEST], found[DIGEST:]
+    if sha256(packed).digest() != digest:
         return None
-    return Truth(bits.view(fmt.dtype), fraction.astype(np.float64))
+    numbers_and_rest = zlib.decompress(packed)
+    bits = np.frombuffer(numbers_and_rest[: 2 * NUMBERS], dtype=np.uint16)
+    return Truth(bits.view(fmt.dtype), np.frombuffer(numbers_and_rest[2 * NUMBERS :], dtype=np.float64))
 
 
 def _keep(path: Path, truth: Truth) -> None:
     """Write the file, if there is a place for it: the next table is then read, and otherwise computed."""
-    bits, fraction = truth.nearest.view(np.uint16), truth.fraction
-    digest = np.frombuffer(_digest(bits, fraction), dtype=np.uint8)
+    packed = zlib.compress(truth.nearest.view(np.uint16).tobytes() + truth.fraction.tobytes())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, lambda file: np.savez_compressed(file, bits=bits, fraction=fraction, digest=digest))
+        write_whole(path, lambda file: file.write(sha256(packed).digest() + packed))
     except OSError:
         return
-
-
-def _digest(bits: Values, fraction: Values) -> bytes:
-    return hashlib.sha256(bits.tobytes() + fraction.tobytes()).digest()

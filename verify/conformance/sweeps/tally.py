@@ -58,6 +58,8 @@ class Tally:
     saturated: int = 0
     nan: int = 0
     nan_lost: int = 0
+    limits_lost: int = 0
+    """Infinities at which not the limit is returned."""
     offenders: tuple[Offender, ...] = ()
     infinities: tuple[str, ...] = ()
     """What is returned at minus infinity and at infinity, in hex."""
@@ -73,7 +75,7 @@ class Tally:
 
     @property
     def verdict(self) -> Verdict:
-        return Verdict.FAIL if self.beyond or self.nan_lost else Verdict.PASS
+        return Verdict.FAIL if self.beyond or self.nan_lost or self.limits_lost else Verdict.PASS
 
     def to_json(self) -> dict[str, Any]:
         """As plain numbers, in a form that `from_json` reads back."""
@@ -95,7 +97,7 @@ class Tally:
 
 COUNTS = (
     "inputs", "nans", "certified", "halfway", "beyond", "flushed", "overflowed", "saturated", "nan",
-    "nan_lost",
+    "nan_lost", "limits_lost",
 )  # fmt: skip
 """The counts of a tally that are added up."""
 
@@ -132,5 +134,9 @@ class SweepReport:
     notes: Sequence[str] = field(default_factory=tuple)
 
     @property
+    def verdict(self) -> Verdict:
+        return self.tally.verdict
+
+    @property
     def fails(self) -> bool:
-        return self.tally.verdict is Verdict.FAIL
+        return self.verdict is Verdict.FAIL
