@@ -178,6 +178,14 @@ def test_a_backward_may_promise_to_keep_less() -> None:
         ("float32", "subnormals=kept", "linear", flushed(linear), Verdict.PASS, Verdict.FAIL),
         ("float32", "inside=float64", "linear", linear, Verdict.PASS, Verdict.FAIL),
         (
+            "float16",
+            "subnormals=flushed",
+            "tanh",
+            flushed(through_float32(np.tanh)),
+            Verdict.FAIL,
+            Verdict.PASS,
+        ),
+        (
             "float32",
             "products=tf32",
             "linear",
@@ -242,6 +250,30 @@ def test_a_failure_is_replayed_under_its_contract() -> None:
 def test_what_cannot_be_promised_is_refused(option: str, text: str) -> None:
     with pytest.raises(UsageError, match=text.replace("(", r"\(")):
         check(SimpleNamespace(relu=OPS["relu"].__call__), ops=["relu"], contract=[option])
+
+
+@pytest.mark.parametrize(
+    ("promises", "text"),
+    [
+        (["inside=float16", "inside=float64"], "inside is promised twice: float16 and float64"),
+        ("inside=float16", "promises are a list of strings"),
+    ],
+)
+def test_promises_are_a_list_and_each_is_made_once(promises: Any, text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        check(SimpleNamespace(relu=OPS["relu"].__call__), ops=["relu"], contract=promises)
+
+
+def test_the_last_rounding_is_granted_half_an_ulp_and_no_more() -> None:
+    """The wrong one of two neighbours is up to 1 ulp off, and u |y| may be as much."""
+
+    def wrong_neighbour(x: Array) -> Array:
+        exact = 1.0 / (1.0 + np.exp(-x.astype(np.float64)))
+        y = exact.astype(np.float16)
+        other = np.nextafter(y, np.where(y < exact, np.float16(np.inf), np.float16(-np.inf)))
+        return np.where(np.abs(other - exact) < 0.999 * FLOAT16.unit_roundoff * exact, other, y)
+
+    assert outcome("value", "sigmoid", "float16", {"sigmoid": wrong_neighbour}).verdict is Verdict.FAIL
 
 
 def test_the_order_of_promises_does_not_matter() -> None:

@@ -147,19 +147,15 @@ def test_a_table_is_kept_and_one_that_is_damaged_is_computed_again(
     assert (len(made), afresh(), len(made)) == (1, first, 1)
     (file,) = folder().iterdir()
     whole = file.read_bytes()
-    for damaged in (b"", whole[:-100], whole[:2000] + b"\xff" + whole[2001:], b"no table at all"):
+    flips = (whole[:k] + bytes([whole[k] ^ 255]) + whole[k + 1 :] for k in range(0, len(whole), 9001))
+    for damaged in (b"", whole[:-100], b"no table at all", *flips):
         file.write_bytes(damaged)
         before = len(made)
         assert afresh() == first
         assert len(made) == before + 1
-    with np.load(file) as stored:
-        contents = dict(stored)
-    contents["bits"] = contents["bits"] ^ np.uint16(1)  # a whole file of other numbers
-    np.savez(file, **contents)
     before = len(made)
+    monkeypatch.setattr(tables, "code", lambda: b"another definition")
     assert (afresh(), len(made)) == (first, before + 1)
-    monkeypatch.setattr(tables, "_code", lambda: b"another definition")
-    assert (afresh(), len(made)) == (first, before + 2)
 
 
 def test_a_table_that_cannot_be_kept_is_computed_all_the_same(
@@ -311,6 +307,44 @@ def test_subgradients_at_a_kink_are_accepted() -> None:
     assert beyond(slope(0.0, 1.0)) > 10_000
 
 
+def test_where_the_result_overflows_a_finite_number_is_wrong_and_infinity_right() -> None:
+    def selu(limit: float) -> Callable[[Array], Array]:
+        def function(x: Array) -> Array:
+            y: Array = OPS["selu"](x)
+            return np.where(np.isinf(y) & np.isfinite(x), y.dtype.type(limit), y)
+
+        return function
+
+    for dtype, first in (("float32", 0x7F700000), ("bfloat16", 0)):
+        question, count = Question.of("selu", dtype), 2**15 if dtype == "bfloat16" else 2**20
+        with np.errstate(over="ignore"):
+            right, wrong = (examine(question, selu(y), first, count) for y in (np.inf, -7.0))
+        assert (right.beyond, sum(right.errors[3:])) == (0, 0)
+        assert wrong.beyond > 0
+
+
+def test_a_result_in_memory_that_is_used_again_is_looked_at_in_time() -> None:
+    question, buffer = Question.of("relu", "float32", derivative=True), np.empty(2**18, np.float32)
+
+    def vjp(dy: Array, x: Array) -> Array:
+        y = buffer[: x.size]
+        y[...] = np.where(x < 64 * FLOAT32.smallest_subnormal, 9.0, x > 0) * dy
+        return y
+
+    honest = examine(question, lambda dy, x: vjp(dy, x).copy(), 0, 2**20)
+    assert examine(question, vjp, 0, 2**20).beyond == honest.beyond > 0
+
+
+def test_the_limits_at_infinities_are_due() -> None:
+    def sigmoid(x: Array) -> Array:
+        return np.where(np.isinf(x), np.float16(7.0), OPS["sigmoid"](x))
+
+    tally = sweep(SimpleNamespace(sigmoid=sigmoid), "sigmoid", "float16").tally
+    assert (tally.limits_lost, tally.beyond, tally.verdict) == (2, 0, verify.Verdict.FAIL)
+    free = sweep(SimpleNamespace(sigmoid=sigmoid), "sigmoid", "float16", contract=["specials=any"])
+    assert free.verdict is verify.Verdict.PASS
+
+
 def test_counts_add_up_in_any_order() -> None:
     question = Question.of("tanh", "float16")
     parts = [examine(question, np.tanh, first, 2**13) for first in range(0, 2**16, 2**13)]
@@ -351,22 +385,23 @@ def swept(journal: Path | None = None, **options: Any) -> Tally:
 @pytest.mark.usefixtures("small_blocks")
 def test_a_journal_may_end_anywhere(tmp_path: Path) -> None:
     """Whatever is left of it after a crash, nothing is lost and nothing counted twice."""
-    journal, whole = tmp_path / "journal", swept()
-    assert swept(journal) == whole
+    counted: list[int] = []
+
+    def watched(x: Array) -> Array:
+        counted.append(x.size)
+        return np.tanh(x)
+
+    journal, target = tmp_path / "journal", SimpleNamespace(tanh=watched)
+    whole = sweep(target, "tanh", "float16", journal=journal).tally
+    assert whole == swept()
     written = journal.read_bytes()
     ends = [k for k, byte in enumerate(written) if byte == 10]
     assert len(ends) == 1 + 2**4
     rng = np.random.default_rng(0)
     for end in (*rng.integers(ends[0], len(written), 12).tolist(), ends[0], ends[3], ends[3] + 1, ends[-1]):
         journal.write_bytes(written[:end])
-        counted: list[int] = []
-
-        def watched(x: Array, counted: list[int] = counted) -> Array:
-            counted.append(x.size)
-            return np.tanh(x)
-
-        tally = sweep(SimpleNamespace(tanh=watched), "tanh", "float16", journal=journal).tally
-        assert tally == whole
+        counted.clear()
+        assert sweep(target, "tanh", "float16", journal=journal).tally == whole
         done = sum(1 for k in ends if k < end) - 1
         assert sum(counted) <= (2**4 - max(done, 0)) * 2**12
         assert journal.read_bytes().count(b"\n") == 1 + 2**4
@@ -389,6 +424,37 @@ def test_a_journal_of_something_else_is_refused(tmp_path: Path) -> None:
             swept(special)
     with pytest.raises(SweepError, match="No such file"):
         swept(tmp_path / "missing" / "journal")
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_damaged_line_costs_its_block_alone(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    whole = swept(journal)
+    lines = journal.read_bytes().splitlines(keepends=True)
+    lines[3] = lines[3].replace(b'"inputs": 4', b'"inputs": 5')
+    journal.write_bytes(b"".join([*lines, lines[5]]))
+    told: list[int] = []
+    assert swept(journal, progress=lambda done, total: told.append(done)) == whole
+    assert told[0] == 2**4 - 1
+
+
+def test_a_journal_is_of_the_code_that_it_was_made_with(tmp_path: Path) -> None:
+    kernels, journal = tmp_path / "kernels.py", tmp_path / "journal"
+    for text in ("np.tanh(x)", "np.tanh(x) * 0"):
+        kernels.write_text(f"import numpy as np\n\ndef tanh(x):\n    return {text}\n")
+        sweep_run._loaded.cache_clear()
+        if text == "np.tanh(x)":
+            assert sweep(str(kernels), "tanh", "float16", journal=journal).verdict is verify.Verdict.PASS
+        else:
+            with pytest.raises(SweepError, match="another sweep: code of the candidate"):
+                sweep(str(kernels), "tanh", "float16", journal=journal)
+
+
+def test_a_process_that_ends_by_itself_is_told(tmp_path: Path) -> None:
+    kernels = tmp_path / "kernels.py"
+    kernels.write_text("import os\n\ndef tanh(x):\n    os._exit(9)\n")
+    with pytest.raises(SweepError, match="ended by itself"):
+        sweep(str(kernels), "tanh", "float16", jobs=2)
 
 
 SLOW = """
@@ -452,6 +518,7 @@ def test_processes_share_the_work(tmp_path: Path) -> None:
         ("tanh", "float16", {"settings": {"slope": 1.0}}, QuestionError, "tanh has no such setting"),
         ("elu", "float16", {"settings": {"alpha": "much"}}, QuestionError, "alpha"),
         ("tanh", "float16", {"contract": ["inside"]}, QuestionError, "NAME=VALUE"),
+        ("tanh", "float16", {"contract": ["variant=half"]}, QuestionError, "the reference's convention"),
         ("tanh", "float16", {"derivative": True}, SweepError, "has no tanh_vjp"),
         ("relu", "float16", {}, SweepError, "relu: it raises ValueError: no"),
         ("identity", "float16", {}, SweepError, "identity: it returns float64 of shape"),
