@@ -384,7 +384,7 @@ def test_the_largest_entry_has_the_error_of_those_that_may_be_it() -> None:
 def test_what_a_half_format_keeps_is_rounded_and_what_others_keep_is_not() -> None:
     for fmt, once in ((BFLOAT16, BFLOAT16.unit_roundoff), (FLOAT32, 0.0)):
         third = Bounded([1.0 / 3.0], 0.0, granted_model(fmt, statistical=False))
-        assert once / 3.0 <= kept(third).error <= once
+        assert once / 4.0 <= kept(third).error <= once / 3.0  # half an ulp of 1 / 3
     assert kept(np.ones(2)).tolist() == [1.0, 1.0]
 
 
@@ -419,7 +419,7 @@ def test_a_form_rounds_by_the_size_of_its_own_results() -> None:
     """Those of a variant may be larger than the reference's."""
     form = Form("tenfold", "nobody", lambda x: 10.0 * x, lambda dy, y, x: (10.0 * dy,))
     spec, x, dy = replace(SPECS["identity"], forms=(form,)), np.ones(1, np.float16), np.ones(1, np.float16)
-    least = 10.0 * FLOAT16.unit_roundoff
+    least = 8.0 * FLOAT16.unit_roundoff  # half an ulp of 10
     assert value_bound(OPS["identity"], spec, [x], {}, FLOAT16).deterministic >= least
     assert vjp_bounds(OPS["identity"], spec, dy, [x], {}, FLOAT16)[0].deterministic >= least
 
