@@ -294,5 +294,7 @@ def test_its_whole_gradient_is_right(name: str) -> None:
         lambda dy, *params: tuple(dy * g for g in loss_and_gradients(network, params, x, labels)[1]),
         list(params),
     )
-    assert report.verdict == "pass", str(report)
+    # the bias of the keys adds the same to all scores of a query: its gradient is 0, but for rounding
+    vacuous = name == "transformer" and report.reason.startswith("vacuous for input")
+    assert report.verdict == "pass" or vacuous, str(report)
     assert report.elements == sum(p.size for p in params)

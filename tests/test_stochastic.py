@@ -328,6 +328,8 @@ def test_honest_code_of_others_lies_within_the_spreads(name: str) -> None:
     judged = 0
     for example in examples(spec, FLOAT32, 24, seed=1):
         x, settings = [a.copy() for a in example.inputs], example.settings
+        if x[0].size > 1024:
+            continue  # of so many terms one given order may be worse than the average of all
         if name in forms.FORMS and (settings != spec.defaults or x[0].ndim != 2):
             continue  # of rows, and of the defaults alone
         with np.errstate(all="ignore"):

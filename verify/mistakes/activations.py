@@ -463,7 +463,7 @@ MISTAKES = (
         "sigmoid-derivative-infinite-ratio",
         "sigmoid",
         "exp(-x) / (1 + exp(-x))^2 is infinity over infinity for very negative x",
-        ("vjp", "symbolic", "bounds"),
+        ("vjp", "bounds"),
         vjp=_sigmoid_infinite_ratio,
         source="huggingface/candle#1722; jeshraghian/snntorch#433",
     ),
