@@ -38,10 +38,10 @@ from verify.arithmetic.formats import (
 )
 from verify.arithmetic.interpolants import FINEST, SHORTEST, numbers, runs
 from verify.cli import app
+from verify.conformance import UsageError
 from verify.conformance.sweeps import (
     Offender,
     Question,
-    QuestionError,
     SweepError,
     Tally,
     sweep,
@@ -512,13 +512,13 @@ def test_processes_share_the_work(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("op", "dtype", "options", "error", "text"),
     [
-        ("tanj", "float16", {}, QuestionError, "no unary operator. Did you mean tanh"),
-        ("softmax", "float16", {}, QuestionError, "softmax: no unary operator"),
-        ("tanh", "float64", {}, QuestionError, "float16, bfloat16, float32 can be visited"),
-        ("tanh", "float16", {"settings": {"slope": 1.0}}, QuestionError, "tanh has no such setting"),
-        ("elu", "float16", {"settings": {"alpha": "much"}}, QuestionError, "alpha"),
-        ("tanh", "float16", {"contract": ["inside"]}, QuestionError, "NAME=VALUE"),
-        ("tanh", "float16", {"contract": ["variant=half"]}, QuestionError, "the reference's convention"),
+        ("tanj", "float16", {}, UsageError, "no unary operator. Did you mean tanh"),
+        ("softmax", "float16", {}, UsageError, "softmax: no unary operator"),
+        ("tanh", "float64", {}, UsageError, "float16, bfloat16, float32 can be visited"),
+        ("tanh", "float16", {"settings": {"slope": 1.0}}, UsageError, "tanh has no such setting"),
+        ("elu", "float16", {"settings": {"alpha": "much"}}, UsageError, "alpha"),
+        ("tanh", "float16", {"contract": ["inside"]}, UsageError, "NAME=VALUE"),
+        ("tanh", "float16", {"contract": ["variant=half"]}, UsageError, "the reference's convention"),
         ("tanh", "float16", {"derivative": True}, SweepError, "has no tanh_vjp"),
         ("relu", "float16", {}, SweepError, "relu: it raises ValueError: no"),
         ("identity", "float16", {}, SweepError, "identity: it returns float64 of shape"),

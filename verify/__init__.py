@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from verify.conformance import (
-        QuestionError,
         SweepError,
         SweepReport,
         TargetError,
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
 else:
     _HOMES = {
         "verify.conformance": (
-            "QuestionError",
             "SweepError",
             "SweepReport",
             "TargetError",
@@ -80,7 +78,6 @@ __all__ = [
     "GradcheckReport",
     "Kinks",
     "Outcome",
-    "QuestionError",
     "Report",
     "SweepError",
     "SweepReport",

@@ -311,7 +311,7 @@ def sweep(
     """
     _writable(json)
     from verify.conformance import TargetError, UsageError
-    from verify.conformance.sweeps import QuestionError, SweepError
+    from verify.conformance.sweeps import SweepError
     from verify.conformance.sweeps import sweep as examine
     from verify.reports.sweep import print_sweep, write_sweep
 
@@ -328,7 +328,7 @@ def sweep(
                 jobs=jobs,
                 progress=advance,
             )
-    except (UsageError, QuestionError) as error:
+    except UsageError as error:
         _fail(error, WRONG_USAGE)
     except (TargetError, SweepError) as error:
         _fail(error, NOT_DONE)

@@ -69,40 +69,12 @@ class Contract:
         return self.output, self.inside, self.saved, self.products, self.flush
 
 
-def _ladder(*rungs: Contract) -> tuple[Contract, ...]:
-    return rungs
-
-
-def _of_half(fmt: Format, *, flush: bool) -> tuple[Contract, ...]:
-    """Float32 inside, what is kept as it is or rounded too, then everything in the format itself."""
-    wide = Contract.within(fmt, FLOAT32, flush=flush)
-    return wide, replace(wide, saved=fmt), Contract.within(fmt, fmt, flush=flush)
-
-
-LADDERS: Mapping[str, tuple[Contract, ...]] = MappingProxyType(
-    {
-        "float64": (
-            Contract.within(FLOAT64, FLOAT64, flush=False),
-            Contract.within(FLOAT64, FLOAT64, flush=True),
-        ),
-        "float32": (
-            Contract.within(FLOAT32, FLOAT64, flush=False),
-            Contract.within(FLOAT32, FLOAT32, flush=False),
-            Contract.within(FLOAT32, FLOAT32, flush=True),
-            replace(Contract.within(FLOAT32, FLOAT32, flush=True), products=TF32),
-        ),
-        "float16": _of_half(FLOAT16, flush=False),
-        "bfloat16": (Contract.within(BFLOAT16, FLOAT32, flush=False), *_of_half(BFLOAT16, flush=True)),
-    }
-)
-"""The contracts of each dtype from the strictest to the loosest."""
-
 DEFAULTS: Mapping[str, Contract] = MappingProxyType(
     {
-        "float64": LADDERS["float64"][1],
-        "float32": LADDERS["float32"][2],
-        "float16": LADDERS["float16"][0],
-        "bfloat16": LADDERS["bfloat16"][1],
+        "float64": Contract.within(FLOAT64, FLOAT64, flush=True),
+        "float32": Contract.within(FLOAT32, FLOAT32, flush=True),
+        "float16": Contract.within(FLOAT16, FLOAT32, flush=False),
+        "bfloat16": Contract.within(BFLOAT16, FLOAT32, flush=True),
     }
 )
 """What is asked of a candidate that promises nothing.
@@ -110,6 +82,31 @@ DEFAULTS: Mapping[str, Contract] = MappingProxyType(
 Subnormal numbers may be flushed, as compilers and accelerators do, except on the way to float16, which lives
 on them: its smallest normal number is 6e-5. The half formats compute in float32 and round once.
 """
+
+
+def _looser(default: Contract) -> tuple[Contract, ...]:
+    """A default of a half format; then what is kept is rounded too; then everything is done in the format."""
+    fmt = default.output
+    return default, replace(default, saved=fmt), Contract.within(fmt, fmt, flush=default.flush)
+
+
+LADDERS: Mapping[str, tuple[Contract, ...]] = MappingProxyType(
+    {
+        "float64": (Contract.within(FLOAT64, FLOAT64, flush=False), DEFAULTS["float64"]),
+        "float32": (
+            Contract.within(FLOAT32, FLOAT64, flush=False),
+            Contract.within(FLOAT32, FLOAT32, flush=False),
+            DEFAULTS["float32"],
+            replace(DEFAULTS["float32"], products=TF32),
+        ),
+        "float16": _looser(DEFAULTS["float16"]),
+        "bfloat16": (
+            Contract.within(BFLOAT16, FLOAT32, flush=False),
+            *_looser(DEFAULTS["bfloat16"]),
+        ),
+    }
+)
+"""The contracts of each dtype from the strictest to the loosest."""
 
 Grant = Format | Contract
 """A contract, or the format whose default it is."""

@@ -3,10 +3,9 @@
 from verify.conformance.assertions import assert_conforms
 from verify.conformance.candidate import TargetError, UsageError
 from verify.conformance.check import check
-from verify.conformance.sweeps import QuestionError, SweepError, SweepReport, sweep
+from verify.conformance.sweeps import SweepError, SweepReport, sweep
 
 __all__ = [
-    "QuestionError",
     "SweepError",
     "SweepReport",
     "TargetError",

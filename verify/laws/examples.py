@@ -129,7 +129,7 @@ def _tiny(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, item: I
     return rng.standard_normal(shape) * float(fmt.unit_roundoff)
 
 
-def _exponents_leave(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, item: Input) -> Any:
+def _saturating(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, item: Input) -> Any:
     """Where an exponential leaves the format: beyond log(largest), on both sides."""
     edge = 1.5 * np.log(float(fmt.largest))
     return rng.uniform(-edge, edge, shape)
@@ -264,7 +264,7 @@ def _lopsided(rng: np.random.Generator, shape: tuple[int, ...], fmt: Format, ite
 REAL_REGIMES: Mapping[str, Draw] = {
     "normal": _normal,
     "small": _either(_tiny, _of_scale(1e-3, 4.0)),
-    "saturating": _either(_exponents_leave, _exponents_leave, _of_scale(10.0, 100.0, 1e4)),
+    "saturating": _either(_saturating, _saturating, _of_scale(10.0, 100.0, 1e4)),
     "dominated": _either(_dominated, _dominated, _one_or_nothing),
     "ties": _either(_few_numbers, _few_numbers, _equal_rows, _last_bit),
     "mixed": _mixed,

@@ -218,20 +218,14 @@ def logits_bound(subject: NetworkSubject, example: NetworkExample, fmt: Format) 
 
 def gradient_bounds(subject: NetworkSubject, example: NetworkExample, fmt: Format) -> list[Floats]:
     with np.errstate(all="ignore"):
-        params = bounded_params(example.params, subject.granted(fmt))
-        gradients = bounded_gradients(
-            subject, bounded(example.x, subject.granted(fmt)), params, example.labels
-        )
+        gradients = bounded_gradients(subject, *_with_bounds(subject, example, fmt), example.labels)
         return [stored_error(gradient, fmt) for gradient in gradients]
 
 
 def loss_bound(subject: NetworkSubject, example: NetworkExample, fmt: Format) -> Floats:
     targets = example.labels if subject.head == "softmax" else example.labels[:, None].astype(np.float64)
     with np.errstate(all="ignore"):
-        x, params = (
-            bounded(example.x, subject.granted(fmt)),
-            bounded_params(example.params, subject.granted(fmt)),
-        )
+        x, params = _with_bounds(subject, example, fmt)
         z: Any = forward(x, params, activation=subject.activation)[0]
         loss: Any = HEADS[subject.head].loss(z, example.labels)
         for form in SPECS[LOSSES[subject.head]].forms:
@@ -243,10 +237,7 @@ def loss_bound(subject: NetworkSubject, example: NetworkExample, fmt: Format) ->
 def probabilities(subject: NetworkSubject, example: NetworkExample, fmt: Format) -> tuple[Floats, Floats]:
     """The probabilities of the classes, (n, classes), and their bounds."""
     with np.errstate(all="ignore"):
-        x, params = (
-            bounded(example.x, subject.granted(fmt)),
-            bounded_params(example.params, subject.granted(fmt)),
-        )
+        x, params = _with_bounds(subject, example, fmt)
         z: Any = forward(x, params, activation=subject.activation)[0]
         if subject.head == "softmax":
             parts: list[Any] = [softmax.forward(z)[0]]
@@ -263,10 +254,7 @@ def step_bounds(
     if fmt.precision < FLOAT32.precision:
         raise NotApplicable("between the steps of a half format lie any number of roundings")
     with np.errstate(all="ignore"):
-        x, current = (
-            bounded(example.x, subject.granted(fmt)),
-            bounded_params(example.params, subject.granted(fmt)),
-        )
+        x, current = _with_bounds(subject, example, fmt)
         for start in range(0, len(example.x), batch_size):
             rows = slice(start, start + batch_size)
             gradients = bounded_gradients(subject, x[rows], current, example.labels[rows])

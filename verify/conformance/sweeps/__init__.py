@@ -1,13 +1,12 @@
 """Every input of a format, or of a unary operator: nothing is drawn, nothing is left out."""
 
-from verify.conformance.sweeps.question import Question, QuestionError, SweepError, unary_operators
+from verify.conformance.sweeps.question import Question, SweepError, unary_operators
 from verify.conformance.sweeps.run import sweep
 from verify.conformance.sweeps.tally import Offender, SweepReport, Tally
 
 __all__ = [
     "Offender",
     "Question",
-    "QuestionError",
     "SweepError",
     "SweepReport",
     "Tally",

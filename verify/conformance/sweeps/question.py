@@ -17,6 +17,7 @@ from verify.arithmetic.bounds import value_bounds, vjp_bounds
 from verify.arithmetic.certified import certify, certify_vjp, side_of_line
 from verify.arithmetic.contracts import REFERENCE, Contract, promised
 from verify.arithmetic.formats import FORMATS, Format, Truth
+from verify.conformance.candidate import UsageError
 from verify.suggestions import suggestion
 
 Values = npt.NDArray[Any]
@@ -25,10 +26,6 @@ Bools = npt.NDArray[np.bool_]
 
 DTYPES = ("float16", "bfloat16", "float32")
 """The formats whose numbers can all be visited: 2^16 or 2^32 of them."""
-
-
-class QuestionError(Exception):
-    """A sweep that cannot be asked for: what was asked, and what there is."""
 
 
 class SweepError(Exception):
@@ -49,7 +46,7 @@ def _validate(op: str, dtype: str, settings: Mapping[str, SettingValue]) -> None
     try:
         OPS[op](np.ones(1, FORMATS[dtype].dtype), **settings)
     except ArgumentError as error:
-        raise QuestionError(str(error)) from None
+        raise UsageError(str(error)) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,24 +71,24 @@ class Question:
         """The question in names.
 
         Raises:
-            QuestionError: there is no such unary operator, format, setting or promise.
+            UsageError: there is no such unary operator, format, setting or promise.
         """
         if op not in unary_operators():
-            raise QuestionError(f"{op}: no unary operator. {suggestion(op, unary_operators())}")
+            raise UsageError(f"{op}: no unary operator. {suggestion(op, unary_operators())}")
         if dtype not in DTYPES:
-            raise QuestionError(f"{dtype}: the numbers of {', '.join(DTYPES)} can be visited, no others.")
+            raise UsageError(f"{dtype}: the numbers of {', '.join(DTYPES)} can be visited, no others.")
         spec, given = SPECS[op], dict(settings or {})
         unknown = [name for name in given if name not in spec.defaults]
         if unknown:
             known = ", ".join(spec.defaults) or "none"
-            raise QuestionError(f"{unknown[0]}: {op} has no such setting. It has: {known}.")
+            raise UsageError(f"{unknown[0]}: {op} has no such setting. It has: {known}.")
         _validate(op, dtype, given)
         try:
             promise = promised(contract, FORMATS[dtype])
         except ValueError as error:
-            raise QuestionError(str(error)) from None
+            raise UsageError(str(error)) from None
         if promise.variant not in ("", REFERENCE):
-            raise QuestionError(f"variant={promise.variant}: a sweep is of the reference's convention.")
+            raise UsageError(f"variant={promise.variant}: a sweep is of the reference's convention.")
         return cls(op, derivative, tuple({**spec.defaults, **given}.items()), promise)
 
     @property

@@ -60,10 +60,10 @@ def sweep(
     `progress` is told how many blocks are done, and how many there are.
 
     Raises:
-        QuestionError: there is no such operator, format, setting or promise.
+        UsageError: there is no such target, operator, format, setting or promise.
         SweepError: the candidate lacks the function, raises, or returns what cannot be judged; the journal is
             that of another sweep.
-        UsageError, TargetError: as for `verify.check`.
+        TargetError: as for `verify.check`.
     """
     question = Question.of(op, dtype, derivative=derivative, settings=settings, contract=contract)
     candidate = load(target)
@@ -73,7 +73,7 @@ def sweep(
     with _journal(journal, candidate, question) as (done, note):
         tallies, missing = dict(done), [block for block in blocks if block[0] not in done]
         progress(len(tallies), len(blocks))
-        with _executor(executor, min(jobs, len(missing)), candidate) as (pool, ahead):
+        with _executor(executor, min(jobs, len(missing))) as (pool, ahead):
             for first, tally in _results(pool, ahead, target, question, missing):
                 note(first, tally)
                 tallies[first] = tally
@@ -104,9 +104,7 @@ def work(target: object, question: Question, block: Block) -> Tally:
 
 
 @contextmanager
-def _executor(
-    given: Executor | None, jobs: int, candidate: Candidate
-) -> Iterator[tuple[Executor | None, int]]:
+def _executor(given: Executor | None, jobs: int) -> Iterator[tuple[Executor | None, int]]:
     """Where the blocks go, and how many at a time; None is here, one after the other.
 
     Processes are started afresh: a library that has threads does not survive a fork.
@@ -127,9 +125,8 @@ def _results(
             yield block[0], work(target, question, block)
         return
     waiting: dict[Future[Tally], int] = {}
-    left = iter(blocks)
     try:
-        for block in left:
+        for block in blocks:
             waiting[pool.submit(work, target, question, block)] = block[0]
             if len(waiting) < ahead:
                 continue

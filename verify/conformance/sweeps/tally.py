@@ -37,7 +37,7 @@ class Offender:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Counts of inputs. Everything but the first three and the classes is about what is off by more than 1/2
+    """Counts of inputs. Everything but the first four and the classes is about what is off by more than 1/2
     ulp, where a special class explains it: `flushed` to 0, `overflowed` to infinity, or `saturated` at the
     largest number where infinity is due; `nan` where a number is due, `nan_lost` where NaN is."""
 
@@ -62,7 +62,7 @@ class Tally:
     """Infinities at which not the limit is returned."""
     offenders: tuple[Offender, ...] = ()
     infinities: tuple[str, ...] = ()
-    """What is returned at minus infinity and at infinity, in hex."""
+    """What is returned at infinity and at minus infinity, in hex."""
 
     def __add__(self, other: Tally) -> Tally:
         counts = {name: getattr(self, name) + getattr(other, name) for name in COUNTS}
