@@ -48,7 +48,7 @@ from verify.conformance.sweeps import (
     unary_operators,
 )
 from verify.conformance.sweeps import run as sweep_run
-from verify.conformance.sweeps.block import examine
+from verify.conformance.sweeps.block import EITHER_SIDE, _sampled_bounds, examine
 from verify.conformance.sweeps.tables import FOLDER, NUMBERS, folder, table
 from verify.conformance.sweeps.tally import EDGES, worst
 from verify.reports.sweep import write_sweep
@@ -76,7 +76,8 @@ QUESTIONS = [
 
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_polynomials_are_within_their_margins_of_certified_values(question: Question) -> None:
-    """At random numbers of random runs; nearly everywhere there is a polynomial, and it is a sharp one."""
+    """At random numbers of random runs; nearly everywhere there is a polynomial, and it is a sharp one. And
+    what is granted between the sampled bounds is within the factor by which they are trusted."""
     rng, covered, count = np.random.default_rng(0), 0, 2**14
     biased = rng.integers(80, 150, 12)  # from 2^-47 to 2^22
     firsts = [int(s << 31 | e << 23 | k << 14) for s, e, k in zip(rng.integers(2, size=12), biased,
@@ -92,6 +93,10 @@ def test_polynomials_are_within_their_margins_of_certified_values(question: Ques
             assert (off <= run.margin).all()
             assert (run.margin <= FINEST * ulp(truth.nearest.astype(np.float32), FLOAT32)).all()
             covered += run.count
+            (low, high), bounds = _sampled_bounds(question, [run])[0], question.bounds(x)
+            if np.isfinite(high):
+                assert (bounds >= low / EITHER_SIDE).all()
+                assert (bounds <= high * EITHER_SIDE).all()
     assert covered >= 0.99 * count * len(firsts)
 
 
@@ -321,6 +326,10 @@ def test_where_the_result_overflows_a_finite_number_is_wrong_and_infinity_right(
             right, wrong = (examine(question, selu(y), first, count) for y in (np.inf, -7.0))
         assert (right.beyond, sum(right.errors[3:])) == (0, 0)
         assert wrong.beyond > 0
+        assert wrong.offenders[0].ratio == np.inf
+    report = verify.check(SimpleNamespace(selu=selu(-7.0)), ops=["selu"], dtypes=["bfloat16"], level="smoke")
+    (found,) = [o for o in report.outcomes if o.aspect == "sweep:value"]
+    assert found.verdict is verify.Verdict.FAIL
 
 
 def test_a_result_in_memory_that_is_used_again_is_looked_at_in_time() -> None:
@@ -358,7 +367,7 @@ def test_counts_add_up_in_any_order() -> None:
 
 
 def test_the_worst_are_those_nearest_to_their_bounds_and_those_off_by_most() -> None:
-    one = Offender("0x1p0", "0x1p0", "0x1p0", 3.0, 0.9, normal=True)
+    one = Offender("0x1p0", "0x1p0", "0x1p0", 3.0, 0.9, 1e-3, normal=True)
     many = [replace(one, x=float(k).hex(), ulp=float(k), ratio=1.0 / k) for k in range(1, 30)]
     flushed = [replace(o, ulp=1e6 * o.ulp, ratio=0.0, normal=False) for o in many]
     kept = worst([*many, *flushed])
@@ -413,6 +422,8 @@ def test_a_journal_of_something_else_is_refused(tmp_path: Path) -> None:
     swept(journal)
     with pytest.raises(SweepError, match="another sweep: question 'tanh in float16' instead of"):
         sweep(CANDIDATE, "tanh", "bfloat16", journal=journal)
+    with pytest.raises(SweepError, match="another sweep: special values"):
+        swept(journal, contract=["specials=any"])
     with pytest.raises(SweepError, match="another sweep: contract"):
         swept(journal, contract=["inside=float16"])
     journal.write_text("something\nelse\n")
@@ -448,6 +459,11 @@ def test_a_journal_is_of_the_code_that_it_was_made_with(tmp_path: Path) -> None:
         else:
             with pytest.raises(SweepError, match="another sweep: code of the candidate"):
                 sweep(str(kernels), "tanh", "float16", journal=journal)
+
+
+def test_what_cannot_be_sent_to_processes_is_refused() -> None:
+    with pytest.raises(UsageError, match="take jobs=1"):
+        sweep(SimpleNamespace(tanh=lambda x: np.tanh(x)), "tanh", "float16", jobs=2)
 
 
 def test_a_process_that_ends_by_itself_is_told(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import reduce
-from math import inf
 from operator import add
 from typing import Any
 
@@ -87,7 +86,6 @@ def _reason(tally: Tally) -> str:
 
 
 def _worst(question: Question, offender: Offender, number: int) -> Worst:
-    bound = abs(float.fromhex(offender.got) - float.fromhex(offender.expected)) / offender.ratio
     return Worst(
         question.keywords,
         {"x": offender.x},
@@ -95,6 +93,6 @@ def _worst(question: Question, offender: Offender, number: int) -> Worst:
         (),
         offender.expected,
         offender.got,
-        bound if bound < inf else 0.0,
+        offender.bound,
         number,
     )

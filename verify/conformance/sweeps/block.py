@@ -140,8 +140,10 @@ def _compared(run: Run, x: Values, got: Values, granted: Floats, fmt: Format) ->
     distance = np.abs(_at_most_the_next(got.astype(np.float64), fmt) - due)
     off = np.flatnonzero(~(distance <= CORRECT_ROUNDING * unit - run.margin))
     low, high = granted
-    settled = (distance[off] <= low / EITHER_SIDE).astype(np.int8)
-    settled -= distance[off] > high * EITHER_SIDE
+    settled = np.zeros(off.shape, np.int8)
+    if np.isfinite(high):
+        settled += distance[off] <= low / EITHER_SIDE
+        settled -= distance[off] > high * EITHER_SIDE
     return Suspects(x[off], got[off], distance[off], np.full(off.shape, run.margin), unit[off], settled)
 
 
@@ -231,9 +233,9 @@ def _explained(question: Question, off: Suspects) -> Tally:
     beyond = (off.granted < 0) | lost
     unsure = (off.granted == 0) & ~lost
     if unsure.any():
-        bounds = question.bounds(off.x[unsure])
-        beyond[unsure] = ~(off.distance[unsure] <= bounds * SLACK)
-    beyond |= off.distance > np.ldexp(1.0, question.fmt.emax - question.fmt.precision // 2)
+        bounds, half = question.bounds(off.x[unsure]), 2.0 ** (question.fmt.precision // 2)
+        granted = np.where(np.isfinite(bounds), bounds * SLACK, half * off.unit[unsure])
+        beyond[unsure] = ~(off.distance[unsure] <= granted)
     if question.derivative and beyond.any():
         beyond[beyond] = ~_is_subgradient(question, off.x[beyond], off.got[beyond])
     tiny = off.distance < question.fmt.smallest_normal
@@ -270,11 +272,12 @@ def _offenders(question: Question, off: Suspects, beyond: Bools) -> tuple[Offend
     exact = error_in_ulp(chosen.got, truth, question.fmt)
     with np.errstate(all="ignore"):
         ratios = exact * np.ldexp(1.0, ulp_exponents(truth, question.fmt)) / bounds
-    ratios = np.where(np.isnan(ratios), np.inf, ratios)
+    ratios = np.where(np.isfinite(bounds) & ~np.isnan(ratios), ratios, np.inf)
     normals = np.abs(truth.nearest.astype(np.float64)) >= question.fmt.smallest_normal
-    shown = zip(chosen.x, truth.nearest, chosen.got, exact, ratios, normals, strict=True)
+    shown = zip(chosen.x, truth.nearest, chosen.got, exact, ratios, bounds, normals, strict=True)
     return worst(
-        Offender(_hex(x), _hex(due), _hex(y), float(e), float(r), bool(n)) for x, due, y, e, r, n in shown
+        Offender(_hex(x), _hex(due), _hex(y), float(e), float(r), float(b), bool(n))
+        for x, due, y, e, r, b, n in shown
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
@@ -17,12 +18,11 @@ from hashlib import sha256
 from multiprocessing import get_context
 from operator import add
 from pathlib import Path
-from pickle import PicklingError
 from typing import Any
 
 from refnet import __version__
 from specs.spec import SettingValue
-from verify.conformance.candidate import Candidate, load
+from verify.conformance.candidate import Candidate, UsageError, load
 from verify.conformance.sweeps.block import examine
 from verify.conformance.sweeps.question import Question, SweepError
 from verify.conformance.sweeps.tables import code
@@ -60,7 +60,8 @@ def sweep(
     `progress` is told how many blocks are done, and how many there are.
 
     Raises:
-        UsageError: there is no such target, operator, format, setting or promise.
+        UsageError: there is no such target, operator, format, setting or promise, or processes cannot share
+            the target.
         SweepError: the candidate lacks the function, raises, or returns what cannot be judged; the journal is
             that of another sweep.
         TargetError: as for `verify.check`.
@@ -73,7 +74,7 @@ def sweep(
     with _journal(journal, candidate, question) as (done, note):
         tallies, missing = dict(done), [block for block in blocks if block[0] not in done]
         progress(len(tallies), len(blocks))
-        with _executor(executor, min(jobs, len(missing))) as (pool, ahead):
+        with _executor(executor, min(jobs, len(missing)), target) as (pool, ahead):
             for first, tally in _results(pool, ahead, target, question, missing):
                 note(first, tally)
                 tallies[first] = tally
@@ -104,7 +105,7 @@ def work(target: object, question: Question, block: Block) -> Tally:
 
 
 @contextmanager
-def _executor(given: Executor | None, jobs: int) -> Iterator[tuple[Executor | None, int]]:
+def _executor(given: Executor | None, jobs: int, target: object) -> Iterator[tuple[Executor | None, int]]:
     """Where the blocks go, and how many at a time; None is here, one after the other.
 
     Processes are started afresh: a library that has threads does not survive a fork.
@@ -112,6 +113,13 @@ def _executor(given: Executor | None, jobs: int) -> Iterator[tuple[Executor | No
     if given is not None or jobs < 2:
         yield given, AHEAD * (os.cpu_count() or 1)
         return
+    try:
+        pickle.dumps(target)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        told = (
+            "processes share the work only of a name, or of an object that can be sent to them: take jobs=1"
+        )
+        raise UsageError(f"{error}: {told}.") from None
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         yield pool, AHEAD * jobs
 
@@ -147,9 +155,6 @@ def _ready(waiting: dict[Future[Tally], int]) -> Iterator[tuple[int, Tally]]:
             tally = future.result()
         except BrokenExecutor:
             raise SweepError(f"the process that ran the numbers from {first:#x} on ended by itself") from None
-        except (PicklingError, AttributeError, TypeError) as error:
-            told = "a target that is no name must be an object that can be sent to another process; or jobs=1"
-            raise SweepError(f"{error}: {told}") from None
         yield first, tally
 
 
@@ -199,6 +204,7 @@ def _heading(candidate: Candidate, question: Question) -> dict[str, Any]:
         "version": candidate.version,
         "question": question.text,
         "contract": question.contract.text,
+        "special values": question.contract.specials,
         "block": BLOCK,
         "code of the candidate": _code_of(candidate.functions[question.function]),
         "code of the oracle": sha256(code()).hexdigest()[:20],

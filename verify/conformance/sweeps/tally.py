@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from heapq import nlargest
 from itertools import chain
 from math import inf
@@ -30,7 +30,9 @@ class Offender:
     got: str
     ulp: float
     ratio: float
-    """The error as a fraction of its bound: above 1 it fails."""
+    """The error as a fraction of its bound: above 1 it fails, infinite also where no bound is finite."""
+    bound: float
+    """What is granted, in absolute terms."""
     normal: bool
     """Whether the exact result is no smaller than the normal numbers."""
 
@@ -80,12 +82,15 @@ class Tally:
     def to_json(self) -> dict[str, Any]:
         """As plain numbers, in a form that `from_json` reads back."""
         counts = {name: getattr(self, name) for name in COUNTS}
-        offenders = [[o.x, o.expected, o.got, str(o.ulp), str(o.ratio), o.normal] for o in self.offenders]
+        offenders = [[*map(str, astuple(o)[:-1]), o.normal] for o in self.offenders]
         return {**counts, "errors": self.errors, "offenders": offenders, "infinities": self.infinities}
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Tally:
-        offenders = [Offender(x, e, g, float(u), float(r), n) for x, e, g, u, r, n in document["offenders"]]
+        offenders = [
+            Offender(x, due, got, float(ulp), float(ratio), float(bound), normal)
+            for x, due, got, ulp, ratio, bound, normal in document["offenders"]
+        ]
         counts = {name: int(document[name]) for name in COUNTS}
         return cls(
             **counts,
