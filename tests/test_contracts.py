@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
@@ -14,12 +14,15 @@ import pytest
 from refnet import OPS
 from specs import SPECS
 from verify import Verdict, check
-from verify.arithmetic.bounds import SLACK, value_bounds, vjp_bounds
+from verify.arithmetic.bounds import SLACK, ErrorBound, value_bounds, vjp_bounds
 from verify.arithmetic.certified import in_order
 from verify.arithmetic.contracts import DEFAULTS, LADDERS, TF32, Contract, promised
-from verify.arithmetic.formats import FLOAT16, FLOAT32, FORMATS, Format
+from verify.arithmetic.formats import FLOAT16, FLOAT32, FORMATS, Format, Truth
 from verify.conformance import UsageError
+from verify.conformance.contract import Call
+from verify.conformance.grades import strictest
 from verify.conformance.plan import draw
+from verify.conformance.trial import Attempt, Expected, Task, Trial
 from verify.reports import Outcome
 
 Array = Any
@@ -74,13 +77,17 @@ def test_the_words_say_what_is_promised() -> None:
 # ----------------------------------------------------------------------------------- telling one from another
 
 
-def flushed(function: Callable[..., Array]) -> Callable[..., Array]:
+def flushed(function: Callable[..., Any]) -> Callable[..., Any]:
     """With subnormal numbers read and stored as 0, as XLA does."""
 
     def flush(x: Array) -> Array:
         return np.where(np.abs(x) < np.finfo(x.dtype).smallest_normal, x.dtype.type(0.0), x)
 
-    return lambda *inputs, **settings: flush(function(*map(flush, inputs), **settings))
+    def wrapped(*inputs: Array, **settings: Any) -> Any:
+        results = function(*map(flush, inputs), **settings)
+        return tuple(map(flush, results)) if isinstance(results, tuple) else flush(results)
+
+    return wrapped
 
 
 def widened(function: Callable[..., Array]) -> Callable[..., Array]:
@@ -158,6 +165,38 @@ def test_the_strictest_contract_that_holds_is_reported(
     default = LADDERS[dtype].index(DEFAULTS[dtype])
     granted = LADDERS[dtype].index(rung) <= default
     assert value.verdict is (Verdict.PASS if granted else Verdict.FAIL)
+
+
+@pytest.mark.parametrize("op", ["relu", "sigmoid", "gelu", "softmax", "mse", "layer_norm", "linear"])
+def test_kept_is_never_said_of_what_is_flushed(op: str) -> None:
+    """Where no case has a subnormal number, flushing does not show, and what does not show is not claimed."""
+    functions = {op: flushed(OPS[op].__call__), f"{op}_vjp": flushed(OPS[op].vjp)}
+    report = check(SimpleNamespace(**functions), ops=[op], dtypes=["float32"])
+    promises = {o.aspect: o.keeps for o in report.outcomes if o.aspect in ("value", "vjp")}
+    assert set(promises) == {"value", "vjp"}
+    assert not any("subnormal numbers kept" in each for each in promises.values()), promises
+
+
+def test_a_contract_is_claimed_only_where_some_case_tells_it_from_the_next() -> None:
+    """Of one and the same result: an exact sum tells nothing of the arithmetic, a subnormal one does."""
+    ladder = LADDERS["float32"]
+    task = Task("f", OPS["relu"], {}, confirmed=False)
+
+    def kept_by(result: float, errors: Sequence[float]) -> Contract | None:
+        """Results are right; `errors` is what each contract grants."""
+        y = np.array([result], np.float32)
+        bounds = {
+            rung: ErrorBound(np.array([e]), np.array([e])) for rung, e in zip(ladder, errors, strict=True)
+        }
+        trial = Trial(0, "value", (y,), {}, ("y",), ((1,),), {"x": y})
+        attempts = [Attempt(trial, Call((y,), "", "", (), ""))]
+        return strictest(attempts, task, lambda rung, _: [Expected(Truth.exactly(y), bounds[rung])], ladder)
+
+    tiny = FLOAT32.smallest_normal
+    assert kept_by(1.0, (0.0, 0.0, 0.0, 0.0)) == ladder[2]
+    assert kept_by(1.0, (0.0, 1e-6, 1e-6 + tiny, 1e-3)) == ladder[0]
+    assert kept_by(1.0, (1e-6, 1e-6, 1e-6 + tiny, 1e-3)) == ladder[2]
+    assert kept_by(2.0**-140, (0.0, 0.0, tiny, tiny)) == ladder[1]
 
 
 def test_a_backward_may_promise_to_keep_less() -> None:
@@ -244,7 +283,8 @@ def test_a_failure_is_replayed_under_its_contract() -> None:
         ("products=int8", "there is no such format. It is one of tf32, float64"),
         ("subnormals=maybe", "it is flushed or kept"),
         ("specials=", "it is required or any"),
-        ("variant=softplux", "no operator has such a variant"),
+        ("variant=softplux", "none of the operators has such a variant"),
+        ("variant=tanh-approximation", "none of the operators has such a variant"),
     ],
 )
 def test_what_cannot_be_promised_is_refused(option: str, text: str) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -40,6 +41,7 @@ from verify.arithmetic.interpolants import FINEST, SHORTEST, numbers, runs
 from verify.cli import app
 from verify.conformance import UsageError
 from verify.conformance.sweeps import (
+    CandidateFails,
     Offender,
     Question,
     SweepError,
@@ -51,6 +53,7 @@ from verify.conformance.sweeps import run as sweep_run
 from verify.conformance.sweeps.block import EITHER_SIDE, _sampled_bounds, examine
 from verify.conformance.sweeps.tables import FOLDER, NUMBERS, folder, table
 from verify.conformance.sweeps.tally import EDGES, worst
+from verify.reports.json_report import load_schema
 from verify.reports.sweep import write_sweep
 
 Array = Any
@@ -257,7 +260,7 @@ def test_special_results_are_told_apart() -> None:
     assert (tally.nan, tally.overflowed, tally.saturated, tally.flushed) == (1, 1, 1, 1)
     assert (tally.nans, tally.nan_lost, tally.beyond) == (2046, 2046, 4)
     assert tally.inputs + tally.nans + len(tally.infinities) == 2**16
-    assert tally.infinities == ("inf at inf", "-inf at -inf")
+    assert tally.infinities == (("inf", "inf"), ("-inf", "-inf"))
 
 
 def test_results_beside_the_middle_of_two_numbers_are_settled_together(
@@ -483,6 +486,23 @@ SLOW = """
 """
 
 
+@pytest.mark.usefixtures("small_blocks")
+def test_a_journal_has_one_writer(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    nested: list[str] = []
+
+    def other(done: int, total: int) -> None:
+        if done == 1:
+            with pytest.raises(SweepError, match="another sweep is writing this journal"):
+                swept(journal)
+            nested.append("refused")
+
+    whole = swept(journal, progress=other)
+    assert nested == ["refused"]
+    assert [path.name for path in tmp_path.iterdir()] == ["journal"]
+    assert swept(journal) == whole
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no such signal")
 def test_a_sweep_that_is_killed_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kernels, journal = tmp_path / "kernels.py", tmp_path / "journal"
@@ -534,10 +554,11 @@ def test_processes_share_the_work(tmp_path: Path) -> None:
         ("tanh", "float16", {"settings": {"slope": 1.0}}, UsageError, "tanh has no such setting"),
         ("elu", "float16", {"settings": {"alpha": "much"}}, UsageError, "alpha"),
         ("tanh", "float16", {"contract": ["inside"]}, UsageError, "NAME=VALUE"),
-        ("tanh", "float16", {"contract": ["variant=half"]}, UsageError, "the reference's convention"),
+        ("tanh", "float16", {"contract": ["variant=half"]}, UsageError, "such convention. It has: reference"),
+        ("gelu", "float16", {"contract": ["variant=half"]}, UsageError, "It has: tanh-approximation"),
         ("tanh", "float16", {"derivative": True}, SweepError, "has no tanh_vjp"),
-        ("relu", "float16", {}, SweepError, "relu: it raises ValueError: no"),
-        ("identity", "float16", {}, SweepError, "identity: it returns float64 of shape"),
+        ("relu", "float16", {}, CandidateFails, "relu: it raises ValueError: no"),
+        ("identity", "float16", {}, CandidateFails, "identity: it returns float64 of shape"),
     ],
 )
 def test_what_cannot_be_swept_is_refused(
@@ -546,9 +567,87 @@ def test_what_cannot_be_swept_is_refused(
     def relu(x: Array) -> Array:
         raise ValueError("no")
 
-    target = SimpleNamespace(tanh=np.tanh, relu=relu, identity=lambda x: x.astype(np.float64))
+    target = SimpleNamespace(
+        tanh=np.tanh, gelu=OPS["gelu"], relu=relu, identity=lambda x: x.astype(np.float64)
+    )
     with pytest.raises(error, match=text):
         sweep(target, op, dtype, **options)
+
+
+def fussy(x: Array) -> Array:
+    """It asserts what is not so of one number among all."""
+    if (x == x.dtype.type(0.125)).any():
+        raise ValueError("not a probability")
+    return np.tanh(x)
+
+
+def test_the_number_at_which_a_candidate_raises_is_told(tmp_path: Path) -> None:
+    with pytest.raises(CandidateFails, match=r"not a probability \(.*\), at x = 0x1\.0+p-3$"):
+        sweep(SimpleNamespace(tanh=fussy), "tanh", "float16")
+    report = verify.check(SimpleNamespace(tanh=fussy), ops=["tanh"], dtypes=["float16"], level="smoke")
+    (found,) = [o for o in report.outcomes if o.aspect == "sweep:value"]
+    assert found.verdict is verify.Verdict.FAIL
+    assert "at x = 0x1.0" in found.reason
+
+
+def test_what_raises_only_with_others_is_told_too() -> None:
+    def crowded(x: Array) -> Array:
+        if x.size > 3:
+            raise MemoryError("too many")
+        return np.tanh(x)
+
+    with pytest.raises(CandidateFails, match=r"raises MemoryError: too many \([^)]*\)$"):
+        sweep(SimpleNamespace(tanh=crowded), "tanh", "float16")
+
+
+# ------------------------------------------------------------------------------------------ conventions
+
+
+def one_fifth(x: Array) -> Array:
+    """hard_sigmoid as Keras had it."""
+    wide = x.astype(np.float32)
+    return np.clip(wide * np.float32(0.2) + np.float32(0.5), 0, 1).astype(x.dtype)
+
+
+def one_fifth_vjp(at_kink: float) -> Callable[[Array, Array], Array]:
+    def vjp(dy: Array, x: Array) -> Array:
+        wide = np.abs(x.astype(np.float32))
+        slope = np.where(wide < 2.5, np.float32(0.2), np.float32(0.0))
+        return (np.where(wide == 2.5, np.float32(at_kink), slope) * dy.astype(np.float32)).astype(x.dtype)
+
+    return vjp
+
+
+FIFTH = ["variant=slope-one-fifth"]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_convention_is_swept_by_its_own_definition(dtype: str) -> None:
+    target = SimpleNamespace(hard_sigmoid=one_fifth, hard_sigmoid_vjp=one_fifth_vjp(0.2))
+    assert sweep(target, "hard_sigmoid", dtype).verdict is verify.Verdict.FAIL
+    assert sweep(target, "hard_sigmoid", dtype, contract=FIFTH).tally.errors[0] > 60_000
+    report = verify.check(target, ops=["hard_sigmoid"], dtypes=[dtype], level="smoke")
+    verdicts = {o.aspect: o.verdict for o in report.outcomes if o.aspect.startswith("sweep")}
+    assert verdicts == {"sweep:value": verify.Verdict.PASS, "sweep:vjp": verify.Verdict.PASS}
+
+
+@pytest.mark.parametrize(("at_kink", "beyond"), [(0.2, 0), (0.0, 0), (0.7, 2)])
+def test_where_the_pieces_of_a_convention_meet_either_slope_is_right(at_kink: float, beyond: int) -> None:
+    target = SimpleNamespace(hard_sigmoid_vjp=one_fifth_vjp(at_kink))
+    found = sweep(target, "hard_sigmoid", "float16", derivative=True, contract=FIFTH)
+    assert found.tally.beyond == beyond
+
+
+def test_what_is_off_the_convention_at_one_number_is_found_and_replayed() -> None:
+    def hard_sigmoid(x: Array) -> Array:
+        return np.where(x == 1.125, x.dtype.type(0.73), one_fifth(x))
+
+    report = verify.check(
+        SimpleNamespace(hard_sigmoid=hard_sigmoid), ops=["hard_sigmoid"], dtypes=["float16"], level="smoke"
+    )
+    (found,) = [o for o in report.outcomes if o.verdict is verify.Verdict.FAIL]
+    assert found.aspect == "sweep:value"
+    assert found.replay.endswith("contract=['variant=slope-one-fifth'])")
 
 
 # ------------------------------------------------------------------------------------------- in a check
@@ -602,6 +701,32 @@ def test_the_command_prints_what_it_counted(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["sweep", str(kernels), "--op", "tan"]).exit_code == 2
     missing = CliRunner().invoke(app, [*arguments, "--derivative"])
     assert missing.exit_code == 3
+    kernels.write_text("def tanh(x):\n    raise ValueError('no')\n")
+    sweep_run._loaded.cache_clear()
+    assert CliRunner().invoke(app, arguments).exit_code == 1
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_an_interrupt_says_what_is_kept(tmp_path: Path, kept: bool) -> None:
+    kernels, journal, begun = tmp_path / "kernels.py", tmp_path / "journal", tmp_path / "begun"
+    kernels.write_text(
+        "import time\nimport pathlib\n\ndef tanh(x):\n"
+        f"    pathlib.Path({str(begun)!r}).touch()\n    time.sleep(60)\n"
+    )
+    arguments = ["sweep", str(kernels), "--op", "tanh", "--jobs", "1"]
+    arguments += ["--journal", str(journal)] if kept else []
+    with subprocess.Popen(
+        [sys.executable, "-m", "verify.cli", *arguments], stderr=subprocess.PIPE, text=True
+    ) as running:
+        while not begun.exists():
+            assert running.poll() is None
+            time.sleep(0.01)
+        running.send_signal(signal.SIGINT)
+        _, told = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "Traceback" not in told
+    assert ("0 of 256 blocks are in" in " ".join(told.split())) is kept
+    assert ("nothing is kept without --journal" in told) is not kept
 
 
 def test_a_setting_is_typed_as_it_reads(tmp_path: Path) -> None:
@@ -616,8 +741,18 @@ def test_a_setting_is_typed_as_it_reads(tmp_path: Path) -> None:
         assert value in done.output
 
 
-def test_a_report_is_written_whole(tmp_path: Path) -> None:
-    report = sweep(CANDIDATE, "tanh", "float16")
+@pytest.mark.parametrize("function", [np.tanh, lambda x: np.where(x > 1, np.inf, np.tanh(x)).astype(x.dtype)])
+def test_a_report_is_written_whole_and_as_its_schema_says(
+    tmp_path: Path, function: Callable[[Array], Array]
+) -> None:
+    report = sweep(SimpleNamespace(tanh=function), "tanh", "float16")
     path = tmp_path / "counts.json"
     write_sweep(report, path)
-    assert Tally.from_json(json.loads(path.read_text())["tally"]) == report.tally
+    document = json.loads(path.read_text())
+    assert Tally.from_json(document["tally"]) == report.tally
+    schema = load_schema("sweep")
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(document, schema)
+    for name, value in (("schema", "refnet.sweep/2"), ("verdict", "ok"), ("more", 1), ("edges", ["much"])):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**document, name: value}, schema)

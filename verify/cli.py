@@ -306,17 +306,17 @@ def sweep(
     """Put every number of a format to a unary operator, or to its derivative: how many results are rounded
     correctly, how far off the others are, and at which inputs.
 
-    Exit codes: 0 nothing is beyond its bound; 1 something is; 2 wrong usage; 3 the sweep could not run, or a
-    file cannot be written; 130 interrupted (with --journal, the next one goes on).
+    Exit codes: 0 nothing is beyond its bound; 1 something is, or the candidate raises; 2 wrong usage; 3 the
+    sweep could not run, or a file cannot be written; 130 interrupted (with --journal, the next one goes on).
     """
     _writable(json)
     from verify.conformance import TargetError, UsageError
-    from verify.conformance.sweeps import SweepError
+    from verify.conformance.sweeps import CandidateFails, SweepError
     from verify.conformance.sweeps import sweep as examine
     from verify.reports.sweep import print_sweep, write_sweep
 
     try:
-        with _share() as advance:
+        with _share(journal) as advance:
             report = examine(
                 target,
                 op,
@@ -330,6 +330,8 @@ def sweep(
             )
     except UsageError as error:
         _fail(error, WRONG_USAGE)
+    except CandidateFails as error:
+        _fail(error, SOMETHING_FAILS)
     except (TargetError, SweepError) as error:
         _fail(error, NOT_DONE)
     console = _Output()
@@ -350,15 +352,23 @@ def _setting(given: str) -> tuple[str, str | int | float]:
 
 
 @contextmanager
-def _share() -> Iterator[Callable[[int, int], None]]:
-    """A bar of blocks that are done, with the time that is left."""
+def _share(journal: Path | None) -> Iterator[Callable[[int, int], None]]:
+    """A bar of blocks that are done, with the time that is left; if it is interrupted, what is kept of it."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeElapsedColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("")
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        task = bar.add_task("", total=None)
+        try:
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+        except KeyboardInterrupt:
+            done, of = int(bar.tasks[0].completed), int(bar.tasks[0].total or 0)
+            kept = "nothing is kept without --journal FILE"
+            if journal is not None:
+                kept = f"{done} of {of} blocks are in {journal}: the same command goes on there"
+            _print(console, f"refnet: interrupted; {kept}.")
+            raise
 
 
 @app.command()

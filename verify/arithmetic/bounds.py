@@ -675,6 +675,11 @@ class ErrorBound:
     deterministic: Floats
     statistical: Floats
 
+    @property
+    def narrower(self) -> Floats:
+        """The smaller of both, and the finite one if only one is."""
+        return np.asarray(np.fmin(self.statistical, self.deterministic))
+
 
 def value_bound(
     op: Operator,

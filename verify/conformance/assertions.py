@@ -50,4 +50,5 @@ def assert_conforms(
 def _replay(name: str, place: Place) -> str:
     op, dtypes, level, seed, case = place.op, [place.dtype], place.level, place.seed, place.case
     numbered = "" if place.swept is not None else f", {case=}"
-    return f"assert_conforms({name}, {op!r}, ..., {dtypes=}, {level=}, {seed=}{numbered})"
+    promised = f", contract={place.promises}" if place.promises else ""
+    return f"assert_conforms({name}, {op!r}, ..., {dtypes=}, {level=}, {seed=}{numbered}{promised})"

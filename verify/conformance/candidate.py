@@ -45,6 +45,13 @@ class Place(NamedTuple):
     """What is promised other than the default."""
     swept: Swept | None = None
 
+    @property
+    def promises(self) -> list[str]:
+        """What is promised, the convention included that was recognised before all numbers were visited."""
+        recognised = "" if self.swept is None else self.swept.convention
+        named = [f"variant={recognised}"] if recognised else []
+        return [*(p for p in self.contract if not (named and p.startswith("variant="))), *named]
+
 
 Replay = Callable[[Place], str]
 """How a reader runs one case again."""
@@ -98,14 +105,14 @@ def _replay_of_command(target: str, place: Place) -> str:
         words[1] = "sweep"
         words += ["--derivative"] * place.swept.derivative
         words += [word for name, value in place.swept.settings for word in ("--setting", f"{name}={value}")]
-    words += [word for option in place.contract for word in ("--contract", option)]
+    words += [word for option in place.promises for word in ("--contract", option)]
     return shlex.join(words)
 
 
 def _replay_of_object(name: str, place: Place) -> str:
-    promised = f", contract={[*place.contract]}" if place.contract else ""
+    promised = f", contract={place.promises}" if place.promises else ""
     if place.swept is not None:
-        derivative, settings = place.swept
+        derivative, settings, _ = place.swept
         options = f", {derivative=}" if derivative else ""
         options += f", settings={dict(settings)}" if settings else ""
         return f"verify.sweep({name}, {place.op!r}, {place.dtype!r}{options}{promised})"

@@ -84,10 +84,11 @@ def select(
     except ValueError as error:
         raise UsageError(str(error)) from None
     variant = contracts[0].variant
-    variants = {REFERENCE, *(each.name for spec in SPECS.values() for each in spec.variants)}
+    specs = [SPECS[op] for op in chosen if op in SPECS]
+    variants = {REFERENCE, *(each.name for spec in specs for each in spec.variants)}
     if variant and variant not in variants:
         raise UsageError(
-            f"{variant}: no operator has such a variant. {suggestion(variant, sorted(variants))}"
+            f"{variant}: none of the operators has such a variant. {suggestion(variant, sorted(variants))}"
         )
     return Selection(chosen, contracts, Plan(level, seed, case), tuple(contract))
 

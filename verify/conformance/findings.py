@@ -23,10 +23,12 @@ class Measure(NamedTuple):
 
 
 class Swept(NamedTuple):
-    """All numbers of a format: of the derivative or the value, and the settings that are not defaults."""
+    """All numbers of a format: of the derivative or the value, the settings that are not defaults, and the
+    name of the convention that is not the reference's."""
 
     derivative: bool
     settings: tuple[tuple[str, SettingValue], ...]
+    convention: str = ""
 
 
 @dataclass(frozen=True, slots=True)

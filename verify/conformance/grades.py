@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
-from verify.arithmetic.contracts import Contract
-from verify.arithmetic.formats import Format, Truth, error_in_ulp, ulp_exponents
+from verify.arithmetic.contracts import DEFAULTS, Contract
+from verify.arithmetic.formats import FORMATS, Format, Truth, error_in_ulp, ulp_exponents
 from verify.conformance.contract import Values
 from verify.conformance.judge import CORRECT_ROUNDING, judge
 from verify.conformance.trial import Attempt, Expected, Task, Trial
 from verify.reports.record import Accuracy, Verdict
 
 Expectation = Callable[[Contract, Trial], Sequence[Expected]]
+Floats = npt.NDArray[np.float64]
 Conditions = Callable[[Trial], Sequence[Values]]
 
 
@@ -21,12 +23,48 @@ def strictest(
     attempts: Sequence[Attempt], task: Task, expect: Expectation, ladder: Sequence[Contract]
 ) -> Contract | None:
     """The first contract of a ladder that all results keep, as far as it is known what is due; None if none
-    is kept, or there is nothing to tell it by."""
+    is kept, or there is nothing to tell it by.
+
+    More than the default is claimed only where it shows: some case has to tell it from the next contract.
+    """
     known = [each for each in attempts if each.call is not None and expect(ladder[-1], each.trial)]
     if not known:
         return None
-    holding = (rung for rung in ladder if all(_keeps(each, task, expect, rung) for each in known))
-    return next(holding, None)
+    kept = (k for k, rung in enumerate(ladder) if all(_keeps(each, task, expect, rung) for each in known))
+    first = next(kept, None)
+    if first is None:
+        return None
+    default = ladder.index(DEFAULTS[ladder[0].output.name])
+    shown = (
+        k
+        for k in range(first, default)
+        if any(_tells(each.trial, expect, ladder[k], ladder[k + 1]) for each in known)
+    )
+    return ladder[next(shown, max(first, default))]
+
+
+def _tells(trial: Trial, expect: Expectation, stricter: Contract, looser: Contract) -> bool:
+    """Whether the looser contract grants a number in a trial that the stricter does not; if it is looser in
+    what may be flushed, whether that number is 0."""
+    for at_most, granted in zip(expect(stricter, trial), expect(looser, trial), strict=True):
+        if stricter.flush == looser.flush:
+            told = _farthest(at_most) < _farthest(granted)
+        else:
+            size = np.abs(granted.truth.nearest.astype(np.float64))
+            told = (granted.bound.narrower >= size) & (at_most.bound.narrower < size)
+        if told.any():
+            return True
+    return False
+
+
+def _farthest(due: Expected) -> Floats:
+    """The error, in ulp, of the number within the bound that is farthest from the truth."""
+    fmt = FORMATS[due.truth.nearest.dtype.name]
+    rest = np.abs(due.truth.fraction)
+    with np.errstate(all="ignore"):
+        granted = due.bound.narrower / np.ldexp(1.0, ulp_exponents(due.truth, fmt))
+        beyond, before = np.floor(granted + rest) - rest, np.floor(granted - rest) + rest
+    return np.asarray(np.fmax(np.fmax(beyond, before), rest))
 
 
 def _keeps(tried: Attempt, task: Task, expect: Expectation, contract: Contract) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from verify.arithmetic.bounds import SLACK, ErrorBound
+from verify.arithmetic.certified import SHARP
 from verify.arithmetic.formats import Format, Truth, error_in_ulp, ulp_exponents
 from verify.reports.record import Verdict
 
@@ -33,7 +34,8 @@ class Judgement:
 def judge(got: npt.NDArray[Any], truth: Truth, bound: ErrorBound, fmt: Format) -> Judgement:
     """Fail beyond the deterministic bound, suspect beyond the statistical one, else pass.
 
-    What is correctly rounded passes whatever the bound. Otherwise the error is compared in absolute terms,
+    What is correctly rounded passes whatever the bound; to the bound of anything else the error of the truth
+    itself is added. Otherwise the error is compared in absolute terms,
     because bound / ulp overflows where the ulp is the smallest number of float64. Where the deterministic
     bound is not finite nothing fails, and where neither is the element is undecided: the array is
     inconclusive then, if nothing else is wrong with it. A NaN or an infinity in the place of a number is
@@ -48,11 +50,12 @@ def judge(got: npt.NDArray[Any], truth: Truth, bound: ErrorBound, fmt: Format) -
         apart = np.abs(got.astype(np.float64) - truth.nearest.astype(np.float64))
         error = np.where(countable, in_ulp * ulp, apart)
         hard = np.broadcast_to(bound.deterministic, got.shape)
-        soft = np.fmin(np.broadcast_to(bound.statistical, got.shape), hard)
+        soft = np.broadcast_to(bound.narrower, got.shape)
+        own = SHARP * ulp
         correct = in_ulp <= CORRECT_ROUNDING
         proven, known = np.isfinite(hard), np.isfinite(soft)
-        granted = correct | (error <= hard * SLACK) | ~proven
-        likely = correct | (error <= soft * SLACK) & known
+        granted = correct | (error <= hard * SLACK + own) | ~proven
+        likely = correct | (error <= soft * SLACK + own) & known
         widest = np.where(proven, hard, soft)
         allowance = np.maximum(np.where(known, widest / ulp, 0.0), CORRECT_ROUNDING)
         ratio = np.where(countable, in_ulp / allowance, error / widest)

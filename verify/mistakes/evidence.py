@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from verify.arithmetic.bounds import ELEMENTARY_ULP, SLACK, ErrorBound
+from verify.arithmetic.certified import SHARP
 from verify.arithmetic.formats import FLOAT32, FLOAT64, FORMATS, Format, Truth, error_in_ulp, ulp_exponents
 from verify.laws.examples import Example
 
@@ -126,11 +127,13 @@ def beyond(got: Values, truth: Truth, bound: ErrorBound) -> Bools:
     """Where a result is neither correctly rounded nor within a finite bound."""
     fmt = FORMATS[truth.nearest.dtype.name]
     with np.errstate(all="ignore"):
+        ulp = np.ldexp(1.0, ulp_exponents(truth, fmt))
         in_ulp = error_in_ulp(np.asarray(got), truth, fmt)
         apart = np.abs(_wide(got) - _wide(truth.nearest))  # 1 is more than 1e308 ulp of 5e-324
-        error = np.where(np.isfinite(in_ulp), in_ulp * np.ldexp(1.0, ulp_exponents(truth, fmt)), apart)
+        error = np.where(np.isfinite(in_ulp), in_ulp * ulp, apart)
         known = np.isfinite(bound.deterministic)
-        return np.asarray(~((in_ulp <= 0.5) | (error <= bound.deterministic * SLACK)) & known)
+        within = error <= bound.deterministic * SLACK + SHARP * ulp
+        return np.asarray(~((in_ulp <= 0.5) | within) & known)
 
 
 def granted(one: Floats, other: Floats, bound: Floats, fmt: Format) -> Floats:

@@ -37,9 +37,9 @@ Document = dict[str, Any]
 Member = TypeVar("Member", bound=Enum)
 
 
-def load_schema() -> Document:
-    """The JSON Schema (draft 2020-12) of the report."""
-    text = resources.files("verify.reports").joinpath("report.schema.json").read_text(encoding="utf-8")
+def load_schema(kind: str = "report") -> Document:
+    """The JSON Schema (draft 2020-12) of a report, or of a "sweep"."""
+    text = resources.files("verify.reports").joinpath(f"{kind}.schema.json").read_text(encoding="utf-8")
     schema: Document = json.loads(text)
     return schema
 
@@ -69,7 +69,7 @@ def to_json(report: Report) -> Document:
         "summary": {verdict.value: report.count(verdict) for verdict in Verdict},
         "outcomes": [_outcome(outcome) for outcome in report.outcomes],
         "notes": list(report.notes),
-        "failure_probability": _figure(report.failure_probability),
+        "failure_probability": figure(report.failure_probability),
         "contract": list(report.contract),
     }
 
@@ -96,8 +96,8 @@ def _outcome(outcome: Outcome) -> Document:
         "verdict": outcome.verdict.value,
         "cases": int(outcome.cases),
         "failing_cases": int(outcome.failing_cases),
-        "ratio": _figure(outcome.ratio),
-        "ulp": _figure(outcome.ulp),
+        "ratio": figure(outcome.ratio),
+        "ulp": figure(outcome.ulp),
         "reason": outcome.reason,
         "variant": outcome.variant,
         "worst": None if outcome.worst is None else _worst(outcome.worst),
@@ -110,24 +110,26 @@ def _outcome(outcome: Outcome) -> Document:
 
 def _worst(worst: Worst) -> Document:
     return {
-        "settings": {name: _setting(value) for name, value in worst.settings.items()},
+        "settings": {name: setting(value) for name, value in worst.settings.items()},
         "inputs": {name: plain(value) for name, value in worst.inputs.items()},
         "output": worst.output,
         "index": [int(i) for i in worst.index],
         "expected": worst.expected,
         "got": worst.got,
-        "bound": _figure(worst.bound),
+        "bound": figure(worst.bound),
         "case": int(worst.case),
     }
 
 
-def _figure(value: float | None) -> float | str | None:
+def figure(value: float | None) -> float | str | None:
+    """A figure about the check, as the module says."""
     if value is None:
         return None
     return float(value) if math.isfinite(value) else str(float(value))
 
 
-def _setting(value: object) -> str | int | float | bool | list[int] | None:
+def setting(value: object) -> str | int | float | bool | list[int] | None:
+    """A setting as JSON: what is no number, no text and no tuple of integers by its text."""
     if isinstance(value, tuple) and all(isinstance(item, int | np.integer) for item in value):
         return [int(item) for item in value]
     if isinstance(value, np.generic):

@@ -1,4 +1,5 @@
-"""What a sweep found, for a reader, and as JSON (refnet.sweep/1)."""
+"""What a sweep found, for a reader, and as JSON: schema `refnet.sweep/1`, described in `sweep.schema.json`,
+by the same rules as a report of a check."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from rich.text import Text
 from refnet import __version__
 from verify.conformance.sweeps.tally import EDGES, SweepReport, Tally
 from verify.files import write_whole
+from verify.reports.json_report import figure, setting
 from verify.reports.neighbourhood import decimal
 
 SCHEMA = "refnet.sweep/1"
@@ -82,9 +84,8 @@ def _special(tally: Tally) -> Iterator[str]:
         count = getattr(tally, name)
         if count:
             yield f"{count:,} {meaning}"
-    for told in tally.infinities:
-        value, _, at = told.partition(" at ")
-        yield f"{float.fromhex(value):g} at {at}"
+    for x, got in tally.infinities:
+        yield f"{float.fromhex(got):g} at {x}"
 
 
 def _worst(report: SweepReport) -> Table:
@@ -114,10 +115,11 @@ def write_sweep(report: SweepReport, path: str | os.PathLike[str]) -> None:
         "op": question.op,
         "aspect": "vjp" if question.derivative else "value",
         "dtype": question.fmt.name,
-        "settings": question.keywords,
+        "settings": {name: setting(value) for name, value in question.settings},
+        "variant": "" if question.variant is None else question.variant.name,
         "contract": question.contract.text,
         "verdict": report.tally.verdict.value,
-        "edges": [str(edge) for edge in EDGES],
+        "edges": [figure(edge) for edge in EDGES],
         "tally": report.tally.to_json(),
     }
     data = (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()

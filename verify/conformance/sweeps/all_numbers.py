@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import reduce
 from operator import add
 from typing import Any
@@ -13,7 +14,7 @@ from verify.arithmetic.formats import FLOAT32
 from verify.conformance.contract import settings_to_pass
 from verify.conformance.findings import Finding, Measure, Swept
 from verify.conformance.sweeps.block import examine
-from verify.conformance.sweeps.question import Question, SweepError, is_unary
+from verify.conformance.sweeps.question import CandidateFails, Question, is_formula, is_unary
 from verify.conformance.sweeps.run import blocks_of
 from verify.conformance.sweeps.tally import Offender, Tally
 from verify.reports.record import Verdict, Worst
@@ -30,17 +31,18 @@ def sweep_all(
     spec: Spec, value: Function | None, vjp: Function | None, variant: Variant | None, contract: Contract
 ) -> Iterator[Finding]:
     """The findings on all numbers, for each combination of the settings."""
+    promised = contract if variant is None else replace(contract, variant=variant.name)
     for function, derivative in ((value, False), (vjp, True)):
         if function is None:
             continue
-        if variant is not None:
-            reason = f"the tables are of the reference's convention, and this one is {variant.name}"
+        if variant is not None and not is_formula(variant):
+            reason = f"a convention that is more than another formula is not swept: {variant.name}"
             yield Finding(_aspect(derivative), 0, Verdict.NOT_RUN, reason)
             continue
         for number, settings in enumerate(spec.all_settings):
             _, lacking = settings_to_pass(function, settings, spec.defaults, explicit=False)
             if not lacking:
-                question = Question(spec.name, derivative, tuple(settings.items()), contract)
+                question = Question(spec.name, derivative, tuple(settings.items()), promised)
                 yield _finding(question, function, number)
 
 
@@ -50,12 +52,14 @@ def _aspect(derivative: bool) -> str:
 
 def _finding(question: Question, function: Function, number: int) -> Finding:
     defaults = question.spec.defaults
-    swept = Swept(question.derivative, tuple((k, v) for k, v in question.settings if v != defaults[k]))
+    settings = tuple((k, v) for k, v in question.settings if v != defaults[k])
+    convention = "" if question.variant is None else question.variant.name
+    swept = Swept(question.derivative, settings, convention)
     aspect = _aspect(question.derivative)
     try:
         tallies = (examine(question, function, *block) for block in blocks_of(question))
         tally = reduce(add, tallies, Tally())
-    except SweepError as error:
+    except CandidateFails as error:
         return Finding(aspect, number, Verdict.FAIL, str(error), swept=swept)
     worst = max(tally.offenders, key=lambda o: o.ratio, default=None)
     failed = tally.verdict is Verdict.FAIL
@@ -81,7 +85,8 @@ def _reason(tally: Tally) -> str:
     if tally.nan_lost:
         parts.append(f"{tally.nan_lost} of {tally.nans} NaN become numbers")
     if tally.limits_lost:
-        parts.append(f"not the limit at {tally.limits_lost} of 2 infinities: {', '.join(tally.infinities)}")
+        found = ", ".join(f"{got} at {x}" for x, got in tally.infinities)
+        parts.append(f"not the limit at {tally.limits_lost} of 2 infinities: {found}")
     return ", ".join(parts)
 
 

@@ -14,7 +14,7 @@ from verify.arithmetic.formats import FLOAT32, Format, Truth, error_in_ulp, ulp_
 from verify.arithmetic.interpolants import Run, numbers, runs
 from verify.conformance.contract import ContractViolation, invoke, results_of
 from verify.conformance.judge import CORRECT_ROUNDING
-from verify.conformance.sweeps.question import Bools, Floats, Question, SweepError, Values
+from verify.conformance.sweeps.question import Bools, CandidateFails, Floats, Question, Values
 from verify.conformance.sweeps.tables import table
 from verify.conformance.sweeps.tally import Offender, Tally, classes, worst
 from verify.laws.subgradients import on_kink
@@ -56,7 +56,7 @@ def examine(question: Question, function: Callable[..., object], first: int, cou
     """The tally of the numbers with bit patterns first, ..., first + count - 1, all of one sign.
 
     Raises:
-        SweepError: the candidate raises, or returns what cannot be judged.
+        CandidateFails: it raises, or returns what cannot be judged.
     """
     fmt = question.fmt
     call = partial(_called, question, question.caller(function))
@@ -77,11 +77,34 @@ def _finite_of(first: int, count: int, fmt: Format) -> int:
 
 
 def _called(question: Question, call: Callable[[Values], object], x: Values) -> Values:
+    """The results, in memory of their own: a candidate may use its buffer again.
+
+    Raises:
+        CandidateFails: there are none; with the number that alone is enough for that, if there is one.
+    """
     try:
-        (y,) = results_of(invoke(call, (x.copy(),), {}), (x.shape,), question.fmt.dtype)
+        return _results(question, call, x)
     except ContractViolation as violation:
-        raise SweepError(f"{question.function}: {violation}") from None
-    return y.copy()  # the memory may be that of its next result
+        alone, reason = _alone(question, call, x, violation)
+        at = f", at x = {_hex(alone[0])}" if alone.size == 1 else ""
+        raise CandidateFails(f"{question.function}: {reason}{at}") from None
+
+
+def _results(question: Question, call: Callable[[Values], object], x: Values) -> Values:
+    (y,) = results_of(invoke(call, (x.copy(),), {}), (x.shape,), question.fmt.dtype)
+    return y.copy()
+
+
+def _alone(
+    question: Question, call: Callable[[Values], object], x: Values, violation: ContractViolation
+) -> tuple[Values, ContractViolation]:
+    """The fewest numbers, halved again and again, of which there are no results, and what happens then."""
+    for half in (x[: x.size // 2], x[x.size // 2 :]) if x.size > 1 else ():
+        try:
+            _results(question, call, half)
+        except ContractViolation as sooner:
+            return _alone(question, call, half, sooner)
+    return x, violation
 
 
 # ---------------------------------------------------------------------------------- what is surely right
@@ -250,13 +273,19 @@ def _explained(question: Question, off: Suspects) -> Tally:
 
 
 def _is_subgradient(question: Question, x: Values, got: Values) -> Bools:
-    """Whether a derivative at a kink is one that is accepted there, to within the rounding of the slope."""
+    """Whether a derivative at a kink is one that is accepted there, to within the rounding of the slope; the
+    kinks of a convention are where the pieces of its definition meet, which have the slopes beside it."""
     allowed = np.zeros(x.shape, dtype=bool)
     two = 2.0 * question.fmt.unit_roundoff
     for kink in question.spec.kinks:
         slopes = [s for s in kink.allowed_under(question.keywords) if isinstance(s, float | int)]
         near = [np.abs(got.astype(np.float64) - slope) <= two * abs(slope) for slope in slopes]
         allowed |= on_kink(kink, [x], question.contract) & np.any(near, axis=0)
+    if question.variant is not None and question.spec.kinks:
+        for end in (-np.inf, np.inf):
+            beside = np.nextafter(x, x.dtype.type(end))
+            truth = question.certified(beside, question.fmt)
+            allowed |= error_in_ulp(got, truth, question.fmt) <= 1.0
     return allowed
 
 
@@ -299,7 +328,8 @@ def _hex(value: object) -> str:
 
 def _not_finite(question: Question, call: Callable[[Values], Values], first: int, count: int) -> Tally:
     """An infinity, where the limit is due, and NaN, which must stay NaN; of the derivatives there, which may
-    be constant or have no limit, nothing is asked, nor of anything if special values are not promised."""
+    be constant or have no limit, nothing is asked, nor by a convention whose limits are not known, nor of
+    anything if special values are not promised."""
     if not count:
         return Tally()
     x = numbers(first, count, question.fmt)
@@ -307,9 +337,9 @@ def _not_finite(question: Question, call: Callable[[Values], Values], first: int
     with np.errstate(all="ignore"):  # ml_dtypes raises the flag for a NaN that signals
         nan, lost = np.isnan(x), np.isnan(got)
         due = np.asarray(OPS[question.op](x[~nan], **question.keywords))
-    asked = question.contract.specials and not question.derivative
+    asked = question.contract.specials and not question.derivative and question.variant is None
     wrong = ~((got[~nan] == due) | (lost[~nan] & np.isnan(due)))
-    told = tuple(f"{_hex(a)} at {_hex(b)}" for a, b in zip(got[~nan], x[~nan], strict=True))
+    told = tuple((_hex(a), _hex(b)) for a, b in zip(x[~nan], got[~nan], strict=True))
     return Tally(
         nans=int(nan.sum()),
         nan_lost=int((nan & ~lost).sum()) if asked else 0,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from refnet import OPS, ArgumentError
-from specs import SPECS, Spec
+from specs import SPECS, Spec, Variant
 from specs.spec import SettingValue
 from verify.arithmetic.bounds import value_bounds, vjp_bounds
 from verify.arithmetic.certified import certify, certify_vjp, side_of_line
@@ -29,7 +29,11 @@ DTYPES = ("float16", "bfloat16", "float32")
 
 
 class SweepError(Exception):
-    """A sweep that could not be made: what the candidate does, or its journal is."""
+    """A sweep that could not be made: what the candidate lacks, or its journal is."""
+
+
+class CandidateFails(SweepError):
+    """The candidate raises, or returns what cannot be judged: it is wrong, and there is nothing to count."""
 
 
 def unary_operators() -> tuple[str, ...]:
@@ -39,6 +43,17 @@ def unary_operators() -> tuple[str, ...]:
 
 def is_unary(spec: Spec) -> bool:
     return len(spec.inputs) == 1 and spec.signature == "(...)->(...)"
+
+
+def is_formula(variant: Variant) -> bool:
+    """Whether a convention is another definition and nothing else."""
+    others = (variant.prepare, variant.divisor, variant.nan_where, variant.gradients)
+    return variant.definition is not None and others == (None,) * len(others)
+
+
+def _named(op: str, name: str) -> Variant | None:
+    """The convention of an operator by its name, if it is one that can be swept."""
+    return next((v for v in SPECS[op].variants if v.name == name and is_formula(v)), None)
 
 
 def _validate(op: str, dtype: str, settings: Mapping[str, SettingValue]) -> None:
@@ -87,13 +102,26 @@ class Question:
             promise = promised(contract, FORMATS[dtype])
         except ValueError as error:
             raise UsageError(str(error)) from None
-        if promise.variant not in ("", REFERENCE):
-            raise UsageError(f"variant={promise.variant}: a sweep is of the reference's convention.")
+        if promise.variant not in ("", REFERENCE) and _named(op, promise.variant) is None:
+            known = ", ".join(variant.name for variant in spec.variants if is_formula(variant))
+            raise UsageError(
+                f"variant={promise.variant}: {op} has no such convention. It has: {known or REFERENCE}."
+            )
         return cls(op, derivative, tuple({**spec.defaults, **given}.items()), promise)
 
     @property
+    def variant(self) -> Variant | None:
+        """The convention that is followed; None for the reference's."""
+        return _named(self.op, self.contract.variant)
+
+    @property
     def spec(self) -> Spec:
-        return SPECS[self.op]
+        """The operator, with the definition and the forms of the convention."""
+        spec, variant = SPECS[self.op], self.variant
+        if variant is None:
+            return spec
+        definition = variant.definition or spec.definition
+        return replace(spec, definition=definition, forms=(*spec.forms, *variant.forms))
 
     @property
     def fmt(self) -> Format:
@@ -113,7 +141,8 @@ class Question:
         """In words: "derivative of gelu(approximate='tanh') in float32"."""
         settings = ", ".join(f"{name}={value!r}" for name, value in self.settings)
         what = f"{self.op}({settings})" if settings else self.op
-        return f"{'derivative of ' if self.derivative else ''}{what} in {self.fmt.name}"
+        by = "" if self.variant is None else f" by the convention {self.variant.name}"
+        return f"{'derivative of ' if self.derivative else ''}{what} in {self.fmt.name}{by}"
 
     def certified(self, x: Values, fmt: Format) -> Truth:
         """The correctly rounded answers at some numbers, in a format of any width."""

@@ -20,6 +20,8 @@ from operator import add
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from refnet import __version__
 from specs.spec import SettingValue
 from verify.conformance.candidate import Candidate, UsageError, load
@@ -27,7 +29,7 @@ from verify.conformance.sweeps.block import examine
 from verify.conformance.sweeps.question import Question, SweepError
 from verify.conformance.sweeps.tables import code
 from verify.conformance.sweeps.tally import SweepReport, Tally
-from verify.files import write_whole
+from verify.files import ensure_writable, write_whole
 
 BLOCK = 2**24
 """Numbers in a block: half a second's work, and 256 lines of a journal for float32."""
@@ -62,8 +64,9 @@ def sweep(
     Raises:
         UsageError: there is no such target, operator, format, setting or promise, or processes cannot share
             the target.
-        SweepError: the candidate lacks the function, raises, or returns what cannot be judged; the journal is
-            that of another sweep.
+        CandidateFails: it raises, or returns what cannot be judged.
+        SweepError: the candidate lacks the function, or its process ended by itself; the journal is that of
+            another sweep, or another one is writing it.
         TargetError: as for `verify.check`.
     """
     question = Question.of(op, dtype, derivative=derivative, settings=settings, contract=contract)
@@ -154,7 +157,7 @@ def _ready(waiting: dict[Future[Tally], int]) -> Iterator[tuple[int, Tally]]:
         try:
             tally = future.result()
         except BrokenExecutor:
-            raise SweepError(f"the process that ran the numbers from {first:#x} on ended by itself") from None
+            raise SweepError(f"the process that had the numbers from {first:#x} on ended by itself") from None
         yield first, tally
 
 
@@ -172,6 +175,10 @@ def _journal(
     heading = _heading(candidate, question)
     with ExitStack() as stack:
         with _told(path):
+            if Path(path).exists() and not Path(path).is_file():  # a device may have no end
+                raise SweepError(f"{path} is no file. A journal is one.")
+            ensure_writable(path)
+            stack.enter_context(_locked(Path(path)))
             done, whole = _read(Path(path), heading)
             write_whole(path, lambda file: file.write(b"".join([_line(heading), *whole])))
             file = stack.enter_context(Path(path).open("ab"))
@@ -183,6 +190,23 @@ def _journal(
                 os.fsync(file.fileno())
 
         yield done, note
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """As the only sweep that writes this journal; a lock goes with its process, however that ends."""
+    lock = FileLock(f"{path}.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise SweepError(
+            f"{path}: another sweep is writing this journal. Wait for it, or name another file."
+        ) from None
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 @contextmanager
@@ -234,8 +258,6 @@ def _read(path: Path, heading: Mapping[str, Any]) -> tuple[dict[int, Tally], lis
     """
     if not path.exists():
         return {}, []
-    if not path.is_file():  # a device may have no end
-        raise SweepError(f"{path} is no file. A journal is one.")
     first, *lines = path.read_bytes().splitlines(keepends=True) or [b""]
     found = _document(first)
     if found is None and not _line(heading).startswith(first):

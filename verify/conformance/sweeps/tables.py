@@ -37,7 +37,9 @@ CODE = ("specs", "verify.arithmetic")
 
 def table(question: Question) -> Truth:
     """The truth at all numbers, in the order of their bit patterns; NaN where a number is not finite."""
-    return _table(replace(question, contract=DEFAULTS[question.fmt.name]))
+    convention = "" if question.variant is None else question.variant.name
+    promised = replace(DEFAULTS[question.fmt.name], variant=convention)
+    return _table(replace(question, contract=promised))
 
 
 @lru_cache(maxsize=64)
@@ -59,7 +61,8 @@ def folder() -> Path:
 def _name(question: Question) -> str:
     """What it is, and a digest of all that it follows from."""
     digest = sha256(code())
-    digest.update(repr((question.settings, version("python-flint"))).encode())
+    convention = question.contract.variant
+    digest.update(repr((question.settings, convention, version("python-flint"))).encode())
     kind = "derivative" if question.derivative else "value"
     return f"{question.op}-{kind}-{question.fmt.name}-{digest.hexdigest()[:20]}"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import asdict, dataclass, field
 from heapq import nlargest
 from itertools import chain
 from math import inf
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from verify.conformance.sweeps.question import Floats, Question
+from verify.reports.json_report import figure
 from verify.reports.record import Verdict
 
 EDGES = (0.5, 1.0, 2.0, 4.0, 16.0, 256.0, 65536.0, inf)
@@ -63,8 +64,8 @@ class Tally:
     limits_lost: int = 0
     """Infinities at which not the limit is returned."""
     offenders: tuple[Offender, ...] = ()
-    infinities: tuple[str, ...] = ()
-    """What is returned at infinity and at minus infinity, in hex."""
+    infinities: tuple[tuple[str, str], ...] = ()
+    """Infinity and minus infinity, each with what is returned there, in hex."""
 
     def __add__(self, other: Tally) -> Tally:
         counts = {name: getattr(self, name) + getattr(other, name) for name in COUNTS}
@@ -80,23 +81,27 @@ class Tally:
         return Verdict.FAIL if self.beyond or self.nan_lost or self.limits_lost else Verdict.PASS
 
     def to_json(self) -> dict[str, Any]:
-        """As plain numbers, in a form that `from_json` reads back."""
+        """In a form that `from_json` reads back; figures that are not finite by their names."""
         counts = {name: getattr(self, name) for name in COUNTS}
-        offenders = [[*map(str, astuple(o)[:-1]), o.normal] for o in self.offenders]
-        return {**counts, "errors": self.errors, "offenders": offenders, "infinities": self.infinities}
+        offenders = [
+            {name: figure(v) if isinstance(v, float) else v for name, v in asdict(o).items()}
+            for o in self.offenders
+        ]
+        infinities = [{"x": x, "got": got} for x, got in self.infinities]
+        return {**counts, "errors": list(self.errors), "offenders": offenders, "infinities": infinities}
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Tally:
+        figures = ("ulp", "ratio", "bound")
         offenders = [
-            Offender(x, due, got, float(ulp), float(ratio), float(bound), normal)
-            for x, due, got, ulp, ratio, bound, normal in document["offenders"]
+            Offender(**{**given, **{name: float(given[name]) for name in figures}})
+            for given in document["offenders"]
         ]
-        counts = {name: int(document[name]) for name in COUNTS}
         return cls(
-            **counts,
-            errors=tuple(map(int, document["errors"])),
+            **{name: document[name] for name in COUNTS},
+            errors=tuple(document["errors"]),
             offenders=tuple(offenders),
-            infinities=tuple(document["infinities"]),
+            infinities=tuple((each["x"], each["got"]) for each in document["infinities"]),
         )
 
 
