@@ -17,9 +17,17 @@ from refnet import OPS
 from specs import SPECS, Spec
 from tests.candidates import blocked, forms, orders, plain, saved_outputs
 from tests.test_bounds import small_examples
-from verify.arithmetic.bounds import ELEMENTARY_ULP, LAMBDA, RoundingModel, granted_model, vjp_bounds
+from verify.arithmetic.bounds import (
+    ELEMENTARY_ULP,
+    LAMBDA,
+    ErrorBound,
+    RoundingModel,
+    granted_model,
+    vjp_bounds,
+)
 from verify.arithmetic.certified import certify_each, certify_vjp, in_order
-from verify.arithmetic.formats import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, FORMATS, Format, Values
+from verify.arithmetic.contracts import DEFAULTS
+from verify.arithmetic.formats import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, FORMATS, Format, Truth, Values
 from verify.arithmetic.stochastic import (
     SAMPLES,
     UNIFORM,
@@ -29,6 +37,8 @@ from verify.arithmetic.stochastic import (
     value_spreads,
     vjp_spreads,
 )
+from verify.conformance.due import narrowed
+from verify.conformance.judge import judge
 from verify.conformance.network import NETWORK_FUNCTIONS, network_spreads, network_trial
 from verify.conformance.plan import draw
 from verify.conformance.trial import Trial
@@ -575,3 +585,15 @@ def test_a_model_without_roundings_has_no_spread() -> None:
         OPS["softmax"], SPECS["softmax"], x, {}, FLOAT32, model=granted_model(FLOAT32, statistical=True)
     )
     assert (usual[0] > tolerance).all()
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"), [(1e-5, "pass"), (1e-2, "suspect"), (1.0, "fail"), (math.nan, "fail")]
+)
+def test_where_no_bound_is_finite_what_roundings_do_together_is_the_limit(error: float, verdict: str) -> None:
+    """sqrt(n) times what they do at random, for n up to 2^24: 4096 times 1e-4."""
+    unknown, spread = np.array([np.nan]), np.array([1e-4])
+    bound = narrowed(ErrorBound(unknown, unknown), spread, DEFAULTS["float32"])
+    due = np.array([7.5], np.float32)
+    found = judge(due + np.float32(error), Truth.exactly(due), bound, FLOAT32)
+    assert found.verdict.value == verdict

@@ -54,7 +54,7 @@ def expected(
     bounds = _answered(side.bounds, spec, contract, variant, trial)
     if any(_is_useless(bound, truth, contract) for bound, truth in zip(bounds, truths, strict=True)):
         spreads = _answered(side.spreads, spec, contract, variant, trial)
-        bounds = [narrowed(bound, spread) for bound, spread in zip(bounds, spreads, strict=True)]
+        bounds = [narrowed(bound, spread, contract) for bound, spread in zip(bounds, spreads, strict=True)]
     title = _title(variant)
     return [Expected(truth, bound, title) for truth, bound in zip(truths, bounds, strict=True)]
 
@@ -70,11 +70,19 @@ def _is_useless(bound: ErrorBound, truth: Truth, contract: Contract) -> bool:
         return bool((~(bound.statistical <= half) & finite & (largest > 0.0)).any())
 
 
-def narrowed(bound: ErrorBound, spread: Floats) -> ErrorBound:
-    """A bound whose statistical part is no wider than a spread, where that is known."""
+def narrowed(bound: ErrorBound, spread: Floats, contract: Contract) -> ErrorBound:
+    """A bound whose statistical part is no wider than a spread, where that is known.
+
+    Where no bound is finite, what n roundings can do if all work together is at most sqrt(n) times what they
+    do at random, and no chain of them is longer than 1 / u.
+    """
     with np.errstate(invalid="ignore"):
         known = np.isfinite(spread) & ~(spread >= bound.statistical)
-    return ErrorBound(bound.deterministic, np.where(known, spread, bound.statistical))
+        together = spread / math.sqrt(contract.inside.unit_roundoff)
+    return ErrorBound(
+        np.where(known & ~np.isfinite(bound.deterministic), together, bound.deterministic),
+        np.where(known, spread, bound.statistical),
+    )
 
 
 def conditions(side: Side, spec: Spec, fmt: Format, trial: Trial) -> Sequence[Floats]:

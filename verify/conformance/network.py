@@ -106,7 +106,7 @@ def expect_network(wanted: NetworkFunction, contract: Contract, trial: Trial) ->
         bounds = [ErrorBound(stored(d, fmt).error, stored(s, fmt).error) for d, s in zip(*runs, strict=True)]
     spreads = network_spreads(wanted, trial, contract)
     return [
-        Expected(truth, narrowed(bound, spread))
+        Expected(truth, narrowed(bound, spread, contract))
         for truth, bound, spread in zip(truths, bounds, spreads, strict=True)
     ]
 
