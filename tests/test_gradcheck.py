@@ -181,7 +181,8 @@ def test_no_error_above_the_resolution_passes(name: str, order: int) -> None:
     resolution = gradcheck(*_problem(name, OPS[name].vjp, seed=seed)).resolution
     assert resolution <= 4 * math.sqrt(2.0**-53)
     verdicts = {
-        10.0**-k: gradcheck(*_problem(name, planted(10.0**-k), seed=seed)).verdict for k in range(2, 13)
+        10.0**-k: gradcheck(*_problem(name, planted(10.0**-k), seed=seed)).verdict
+        for k in range(2 + order % 2, 13, 2)
     }
     missed = [error for error, verdict in verdicts.items() if verdict == "pass" and error > resolution]
     assert not missed, (resolution, verdicts)

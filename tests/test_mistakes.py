@@ -43,8 +43,6 @@ NETWORK_SIZES = ((3, 4, 2), (4, 4, 4, 4), (5, 3), (2, 6, 3, 5))
 BROKEN = (LawViolation, ValueError, TypeError, IndexError)
 """What a law raises for a wrong subject: it violates the law, or gives what the law cannot even look at."""
 
-CHECKS = [(mistake, name) for mistake in MISTAKES for name in mistake.caught_by]
-
 
 # -------------------------------------------------------------------------------------------------- laws
 
@@ -131,8 +129,8 @@ def _report(mistake: Mistake) -> Report:
         wrong = mistake.function(aspect)
         if wrong is not None:
             functions[name] = wrong
-    level = "ci" if mistake.name in SUBTLE else "smoke"
-    return check(SimpleNamespace(**functions), ops=[mistake.op], level=level)
+    target, case = SimpleNamespace(**functions), SUBTLE.get(mistake.name)
+    return check(target, ops=[mistake.op], level="smoke" if case is None else "ci", case=case)
 
 
 def _judged_by(*aspects: str) -> Callable[[Mistake], bool]:
@@ -238,13 +236,23 @@ RUN: Mapping[str, Callable[[Mistake], bool]] = {
 
 def test_every_law_and_every_witness_is_said_to_catch_a_mistake() -> None:
     """The test below then shows that it does."""
-    assert {name for _, name in CHECKS} == {*LAWS, *NETWORK_LAWS, *WITNESSES}
+    named = {name for mistake in MISTAKES for name in mistake.caught_by}
+    assert named == {*LAWS, *NETWORK_LAWS, *WITNESSES}
     assert set(RUN) == set(WITNESSES)
 
 
-@pytest.mark.parametrize(("mistake", "name"), CHECKS, ids=[f"{m.name}-{name}" for m, name in CHECKS])
-def test_a_mistake_is_caught_by_the_checks_that_it_names(mistake: Mistake, name: str) -> None:
-    assert RUN[name](mistake) if name in RUN else _law_catches(mistake, name)
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
+def test_a_mistake_is_caught_by_all_checks_that_it_names_and_is_named_in_a_candidate(
+    mistake: Mistake,
+) -> None:
+    caught = {
+        name
+        for name in mistake.caught_by
+        if (RUN[name](mistake) if name in RUN else _law_catches(mistake, name))
+    }
+    assert caught == {*mistake.caught_by}
+    if mistake in IN_A_CANDIDATE:
+        _fails_and_is_named(mistake)
 
 
 def test_every_mistake_is_caught_by_something_and_has_its_own_name() -> None:
@@ -280,12 +288,13 @@ IN_FLOAT64_ALONE = {
 """Mistakes that are smaller than what a correct computation in float32 may lose, and why."""
 
 SUBTLE = {
-    "bce-logits-without-log1p": "the absolute error is that of a form which PyTorch takes, but where t = 1",
-    "mse-expanded": "only where p is close to t",
-    "heads-scaled-by-all-columns": "only of several heads, in rows that are not saturated",
-    "heads-gradients-of-queries-and-keys-swapped": "only of several heads, in rows that are not saturated",
+    "bce-logits-without-log1p": 28,  # the absolute error is that of a form, but where t = 1
+    "mse-expanded": 5,  # only where p is close to t
+    "heads-scaled-by-all-columns": 35,  # only of several heads, in rows that are not saturated
+    "heads-gradients-of-queries-and-keys-swapped": 35,
 }
-"""Mistakes that show at so few inputs that the eight cases of a quick check may miss them."""
+"""Mistakes that show at so few inputs that the eight cases of a quick check may miss them, and a case of
+level ci that does not."""
 
 IN_A_CANDIDATE = [
     mistake for mistake in MISTAKES if mistake.op in (*OPS, *NETWORK_FUNCTIONS) and mistake.operator is None
@@ -295,8 +304,7 @@ IN_A_CANDIDATE = [
 MANNERS = ("contract:pure", "contract:repeatable", "contract:layout")
 
 
-@pytest.mark.parametrize("mistake", IN_A_CANDIDATE, ids=lambda mistake: mistake.name)
-def test_a_mistake_in_a_candidate_fails_and_is_named(mistake: Mistake) -> None:
+def _fails_and_is_named(mistake: Mistake) -> None:
     """In both dtypes; by its own name, unless it leaves no results to compare: a law has none, nor has what
     depends on earlier calls or is not of the shape that is due."""
     report = _report(mistake)

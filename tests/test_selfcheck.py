@@ -13,7 +13,8 @@ from refnet import OPS, Op, Operator
 from specs import SPECS
 from verify import selfcheck
 from verify.arithmetic.certified import certify_vjp
-from verify.arithmetic.formats import FLOAT32, FLOAT64, Format, Truth
+from verify.arithmetic.formats import FLOAT32, FLOAT64, FORMATS, Format, Truth
+from verify.conformance.network import NETWORK_FUNCTIONS
 from verify.reports.record import Verdict
 
 CASES = 16
@@ -23,15 +24,17 @@ def verdicts(witness: Any, name: str, fmt: Format) -> set[Verdict]:
     return {finding.verdict for finding in witness(SPECS[name], fmt, CASES, 0)}
 
 
-def test_the_reference_passes_every_witness() -> None:
-    report = selfcheck.selfcheck(level="smoke")
-    assert {outcome.op for outcome in report.outcomes} >= set(SPECS)
-    bad = [outcome for outcome in report.outcomes if outcome.verdict is not Verdict.PASS]
-    assert bad == []
-    for op in SPECS:
-        aspects = {outcome.aspect for outcome in report.outcomes if outcome.op == op}
+@pytest.mark.parametrize("op", [*SPECS, *NETWORK_FUNCTIONS])
+def test_the_reference_passes_every_witness_and_conforms_to_itself_in_every_dtype(op: str) -> None:
+    report = selfcheck.selfcheck(ops=[op], level="smoke")
+    assert [outcome for outcome in report.outcomes if outcome.verdict is not Verdict.PASS] == []
+    assert {outcome.dtype for outcome in report.outcomes} == set(FORMATS)
+    aspects = {outcome.aspect for outcome in report.outcomes}
+    if op in SPECS:
         of_gradients = {"vjp", "symbolic", "numerical"} if SPECS[op].differentiable else set()
         assert aspects >= {SPECS[op].aspect.value, *of_gradients, "bounds", "contract:pure"}
+    else:
+        assert aspects >= {"contract:pure"}
 
 
 def test_processes_that_share_the_work_find_what_one_finds() -> None:
