@@ -45,13 +45,14 @@ def strictest(
 
 def _tells(trial: Trial, expect: Expectation, stricter: Contract, looser: Contract) -> bool:
     """Whether the looser contract grants a number in a trial that the stricter does not; if it is looser in
-    what may be flushed, whether that number is 0."""
+    what may be flushed, whether it grants 0, of which the stricter does not grant the half."""
     for at_most, granted in zip(expect(stricter, trial), expect(looser, trial), strict=True):
         if stricter.flush == looser.flush:
             told = _farthest(at_most) < _farthest(granted)
         else:
             size = np.abs(granted.truth.nearest.astype(np.float64))
-            told = (granted.bound.narrower >= size) & (at_most.bound.narrower < size)
+            to_zero = np.isfinite(size) & (granted.bound.narrower >= size)
+            told = to_zero & (at_most.bound.narrower < 0.5 * size)
         if told.any():
             return True
     return False
