@@ -51,7 +51,7 @@ class Rule:
 THIRD_PARTIES = {
     "hypothesis": ("verify/*",),
     "ml_dtypes": ("verify/*",),
-    "platformdirs": ("verify/conformance/sweeps/tables.py",),
+    "filelock", "platformdirs": ("verify/conformance/sweeps/tables.py",),
     "rich": ("verify/*",),
     "typer": ("verify/cli.py",),
     "sympy": ("specs/maths.py", "verify/arithmetic/*.py"),
