@@ -51,7 +51,8 @@ class Rule:
 THIRD_PARTIES = {
     "hypothesis": ("verify/*",),
     "ml_dtypes": ("verify/*",),
-    "filelock", "platformdirs": ("verify/conformance/sweeps/tables.py",),
+    "filelock": ("verify/conformance/sweeps/run.py",),
+    "platformdirs": ("verify/conformance/sweeps/tables.py",),
     "rich": ("verify/*",),
     "typer": ("verify/cli.py",),
     "sympy": ("specs/maths.py", "verify/arithmetic/*.py"),
