@@ -129,8 +129,7 @@ def test_the_operators_of_refnet_pass(name: str) -> None:
 @pytest.mark.parametrize("fmt", [FLOAT64, FLOAT32], ids=lambda fmt: str(fmt.name))
 @pytest.mark.parametrize("name", WITH_GRADIENT)
 def test_the_operators_of_refnet_never_fail_at_any_scale(name: str, fmt: Format) -> None:
-    seeds = 1 if SPECS[name].shapes else 2  # what has shapes of its own is dear
-    for regime, seed in itertools.product(REGIMES, range(seeds)):
+    for seed, regime in enumerate(REGIMES):
         report = gradcheck(*_problem(name, OPS[name].vjp, seed=seed, regime=regime, fmt=fmt), seed=seed)
         assert report.verdict != "fail", (regime, report)
 

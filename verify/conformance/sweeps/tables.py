@@ -31,6 +31,9 @@ FOLDER = "REFNET_CACHE"
 NUMBERS = 2**16
 DIGEST = sha256().digest_size
 
+ALIKE = 256
+"""Neighbours that are certified together, all at the precision that one of them needs."""
+
 CODE = ("specs", "verify.arithmetic")
 """The packages that the results follow from."""
 
@@ -79,9 +82,10 @@ def _computed(question: Question) -> Truth:
     x = numbers(0, NUMBERS, question.fmt)
     with np.errstate(invalid="ignore"):  # ml_dtypes raises the flag for a NaN that signals
         finite = np.isfinite(x)
-    truth = question.certified(x[finite], question.fmt)
     nearest, fraction = np.full(NUMBERS, np.nan, question.fmt.dtype), np.zeros(NUMBERS)
-    nearest[finite], fraction[finite] = truth.nearest, truth.fraction
+    for part in np.array_split(np.flatnonzero(finite), NUMBERS // ALIKE):
+        truth = question.certified(x[part], question.fmt)
+        nearest[part], fraction[part] = truth.nearest, truth.fraction
     return Truth(nearest, fraction)
 
 
