@@ -51,10 +51,10 @@ from verify.conformance.sweeps import (
 )
 from verify.conformance.sweeps import run as sweep_run
 from verify.conformance.sweeps.block import EITHER_SIDE, _sampled_bounds, examine
+from verify.conformance.sweeps.report import write_sweep
 from verify.conformance.sweeps.tables import FOLDER, NUMBERS, folder, table
 from verify.conformance.sweeps.tally import EDGES, worst
 from verify.reports.json_report import load_schema
-from verify.reports.sweep import write_sweep
 
 Array = Any
 HALF = (FLOAT16, BFLOAT16)

@@ -313,7 +313,7 @@ def sweep(
     from verify.conformance import TargetError, UsageError
     from verify.conformance.sweeps import CandidateFails, SweepError
     from verify.conformance.sweeps import sweep as examine
-    from verify.reports.sweep import print_sweep, write_sweep
+    from verify.conformance.sweeps.report import print_sweep, write_sweep
 
     try:
         with _share(journal) as advance:

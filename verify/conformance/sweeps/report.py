@@ -1,5 +1,5 @@
-"""What a sweep found, for a reader, and as JSON: schema `refnet.sweep/1`, described in `sweep.schema.json`,
-by the same rules as a report of a check."""
+"""What a sweep found, for a reader, and as JSON: schema `refnet.sweep/1`, described in
+`verify/reports/sweep.schema.json` by the same rules as the report of a check."""
 
 from __future__ import annotations
 
