@@ -236,6 +236,12 @@ class Variant:
     gradients: Callable[..., tuple[Any, ...]] | None = None
     forms: tuple[Form, ...] = ()
 
+    @property
+    def is_formula(self) -> bool:
+        """Whether it is another definition and nothing else."""
+        others = (self.prepare, self.divisor, self.nan_where, self.gradients)
+        return self.definition is not None and others == (None,) * len(others)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Spec:
@@ -346,6 +352,11 @@ class Spec:
     def differentiable(self) -> tuple[int, ...]:
         """The positions of the inputs that have a gradient."""
         return tuple(i for i, item in enumerate(self.inputs) if item.differentiable)
+
+    @property
+    def is_unary(self) -> bool:
+        """Whether there is one input, and each element of the result depends on one element of it."""
+        return len(self.inputs) == 1 and self.signature == "(...)->(...)"
 
     @property
     def all_settings(self) -> tuple[Mapping[str, SettingValue], ...]:

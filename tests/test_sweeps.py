@@ -549,7 +549,8 @@ def test_processes_share_the_work(tmp_path: Path) -> None:
     ("op", "dtype", "options", "error", "text"),
     [
         ("tanj", "float16", {}, UsageError, "no unary operator. Did you mean tanh"),
-        ("softmax", "float16", {}, UsageError, "softmax: no unary operator"),
+        ("softmax", "float16", {}, UsageError, "softmax has more than one number in"),
+        ("gelu", "float16", {"settings": {"approximate": "tanh"}}, SweepError, "gelu of .* no approximate"),
         ("tanh", "float64", {}, UsageError, "float16, bfloat16, float32 can be visited"),
         ("tanh", "float16", {"settings": {"slope": 1.0}}, UsageError, "tanh has no such setting"),
         ("elu", "float16", {"settings": {"alpha": "much"}}, UsageError, "alpha"),
@@ -568,7 +569,7 @@ def test_what_cannot_be_swept_is_refused(
         raise ValueError("no")
 
     target = SimpleNamespace(
-        tanh=np.tanh, gelu=OPS["gelu"], relu=relu, identity=lambda x: x.astype(np.float64)
+        tanh=np.tanh, gelu=lambda x: x, relu=relu, identity=lambda x: x.astype(np.float64)
     )
     with pytest.raises(error, match=text):
         sweep(target, op, dtype, **options)
@@ -629,6 +630,27 @@ def test_a_convention_is_swept_by_its_own_definition(dtype: str) -> None:
     report = verify.check(target, ops=["hard_sigmoid"], dtypes=[dtype], level="smoke")
     verdicts = {o.aspect: o.verdict for o in report.outcomes if o.aspect.startswith("sweep")}
     assert verdicts == {"sweep:value": verify.Verdict.PASS, "sweep:vjp": verify.Verdict.PASS}
+
+
+def test_a_convention_has_the_limits_of_the_reference() -> None:
+    """gelu by tanh of a candidate without the setting is named, and its NaN at minus infinity is seen."""
+
+    def gelu(x: Array) -> Array:
+        wide = x.astype(np.float32)
+        with np.errstate(all="ignore"):
+            inner = np.float32(np.sqrt(2.0 / np.pi)) * (wide + np.float32(0.044715) * wide**3)
+            return (np.float32(0.5) * wide * (1 + np.tanh(inner))).astype(x.dtype)
+
+    def with_limits(x: Array) -> Array:
+        return np.where(np.isneginf(x), x.dtype.type(0.0), gelu(x))
+
+    for function, verdict in ((gelu, verify.Verdict.FAIL), (with_limits, verify.Verdict.PASS)):
+        report = verify.check(SimpleNamespace(gelu=function), ops=["gelu"], dtypes=["float16"], level="smoke")
+        found = {o.aspect: o for o in report.outcomes}
+        assert found["value"].verdict is verify.Verdict.PASS
+        assert found["value"].variant.startswith("tanh-approximation")
+        assert found["contract:special-values"].verdict is verdict
+        assert found["sweep:value"].verdict is verdict
 
 
 @pytest.mark.parametrize(("at_kink", "beyond"), [(0.2, 0), (0.0, 0), (0.7, 2)])
@@ -756,3 +778,38 @@ def test_a_report_is_written_whole_and_as_its_schema_says(
     for name, value in (("schema", "refnet.sweep/2"), ("verdict", "ok"), ("more", 1), ("edges", ["much"])):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({**document, name: value}, schema)
+
+
+ENDLESS = """
+    import time, os, pathlib
+
+    def tanh(x):
+        (pathlib.Path(__file__).parent / f"pid-{os.getpid()}").touch()
+        time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no such signal")
+def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
+    kernels = tmp_path / "kernels.py"
+    kernels.write_text(textwrap.dedent(ENDLESS))
+    arguments = ["sweep", str(kernels), "--op", "tanh", "--dtype", "float16", "--jobs", "2"]
+    killed = subprocess.Popen([sys.executable, "-m", "verify.cli", *arguments])
+    deadline = time.monotonic() + 120
+    while not (there := [int(path.name[4:]) for path in tmp_path.glob("pid-*")]):
+        assert killed.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    killed.kill()
+    killed.wait()
+    while any(map(_is_running, there)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2] if Path("/proc").exists() else True

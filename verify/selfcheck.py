@@ -8,10 +8,9 @@ forward, and refnet run in two formats, whose results may differ by both their r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import replace
 from functools import partial
-from multiprocessing import get_context
 from types import MappingProxyType
 from typing import Any
 from zlib import crc32
@@ -39,6 +38,7 @@ from verify.conformance.judge import judge
 from verify.conformance.plan import LEVELS, SETTINGS_A_TURN, draw, settings_of
 from verify.gradients import GradcheckReport, gradcheck
 from verify.laws.examples import REGIMES, Example, make_example, shape_at
+from verify.processes import process_pool
 from verify.reports.record import Outcome, Report, Verdict
 
 SMALL = {"batch": 2, "n": 2, "k": 3, "m": 2, "c": 3}
@@ -68,8 +68,7 @@ def selfcheck(
     names = select(ops, FORMATS, level, seed, None).ops
     examine = partial(_examined, level=level, seed=seed)
     if jobs > 1 and len(names) > 1:
-        # new interpreters: a copy of this one would inherit locks that its threads hold, a progress bar's too
-        with ProcessPoolExecutor(min(jobs, len(names)), get_context("spawn")) as pool:
+        with process_pool(min(jobs, len(names))) as pool:
             running = {pool.submit(examine, name): name for name in names}
             for done in as_completed(running):
                 progress(running[done])

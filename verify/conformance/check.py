@@ -96,8 +96,11 @@ def select(
 def _known(
     kind: str, names: Iterable[str] | None, known: Sequence[str], default: Sequence[str] | None = None
 ) -> Sequence[str]:
-    chosen = list(names or default or known)
+    """The names, all of them known; one alone need not be in a list."""
+    chosen = [names] if isinstance(names, str) else list(names or default or known)
     for name in chosen:
+        if not isinstance(name, str):
+            raise UsageError(f"{name!r}: each {kind} is given by its name, as {known[0]!r}.")
         if name not in known:
             raise UsageError(f"{name}: no such {kind}. {suggestion(name, known)}")
     return chosen

@@ -130,19 +130,37 @@ def _is_known(spec: Spec, trial: Trial) -> bool:
 
 
 def _value_truths(spec: Spec, fmt: Format, variant: Variant | None, trial: Trial) -> Sequence[Truth]:
-    """The certified value or the known answer; that of a variant at infinities and NaN is unknown."""
+    """The certified value or the known answer. That of a variant at infinities and NaN is unknown, but for
+    operators of one number: there all conventions have the limits of the reference."""
     if _is_known(spec, trial) and variant is None:
         answers = in_order(spec.cases[trial.case].expected)
-        return [
-            Truth.exactly(np.broadcast_to(np.asarray(answer, np.float64).astype(fmt.dtype), shape))
-            for answer, shape in zip(answers, trial.shapes, strict=True)
-        ]
+        return [_as_stated(answer, shape, fmt) for answer, shape in zip(answers, trial.shapes, strict=True)]
     inputs, definition = _in_convention(spec, variant, trial.arguments)
-    if _is_known(spec, trial) and not all(np.isfinite(x.astype(np.float64)).all() for x in inputs):
-        return ()
+    if _is_known(spec, trial) and not all(map(_are_finite, inputs)):
+        if not spec.is_unary:
+            return ()
+        ((x,), (shape,)) = inputs, trial.shapes
+        finite = np.isfinite(x.astype(np.float64))
+        limit = _as_stated(spec.cases[trial.case].expected, shape, fmt)
+        (truth,) = certify_each(definition, (np.where(finite, x, x.dtype.type(0.0)),), fmt, trial.settings)
+        return [
+            Truth(
+                np.where(finite, truth.nearest, limit.nearest),
+                np.where(finite, truth.fraction, limit.fraction),
+            )
+        ]
     if _is_nan(variant, inputs, trial):
         return [Truth.exactly(np.full(shape, np.nan, fmt.dtype)) for shape in trial.shapes]
     return certify_each(definition, inputs, fmt, trial.settings)
+
+
+def _as_stated(answer: Any, shape: tuple[int, ...], fmt: Format) -> Truth:
+    """An answer that is known, as the format has it."""
+    return Truth.exactly(np.broadcast_to(np.asarray(answer, np.float64).astype(fmt.dtype), shape))
+
+
+def _are_finite(x: Values) -> bool:
+    return bool(np.isfinite(x.astype(np.float64)).all())
 
 
 def _is_nan(variant: Variant | None, inputs: Sequence[Values], trial: Trial) -> bool:
@@ -163,7 +181,7 @@ def _value_bounds(
     if _is_nan(variant, inputs, trial):
         return [ErrorBound(np.zeros(()), np.zeros(()))] * len(trial.shapes)
     bounds = value_bounds(OPS[spec.name], _with_forms(spec, variant), inputs, trial.settings, contract)
-    if _is_known(spec, trial) and variant is None:
+    if _is_known(spec, trial) and (variant is None or spec.is_unary):
         return [ErrorBound(_finite(bound.deterministic), _finite(bound.statistical)) for bound in bounds]
     return [_scaled(bound, variant, inputs, trial.settings) for bound in bounds]
 

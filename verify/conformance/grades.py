@@ -11,7 +11,7 @@ from verify.arithmetic.contracts import DEFAULTS, Contract
 from verify.arithmetic.formats import FORMATS, Format, Truth, error_in_ulp, ulp_exponents
 from verify.conformance.contract import Values
 from verify.conformance.judge import CORRECT_ROUNDING, judge
-from verify.conformance.trial import Attempt, Expected, Task, Trial
+from verify.conformance.trial import Attempt, Expected, Task, Trial, refused_ranks
 from verify.reports.record import Accuracy, Verdict
 
 Expectation = Callable[[Contract, Trial], Sequence[Expected]]
@@ -23,12 +23,14 @@ def strictest(
     attempts: Sequence[Attempt], task: Task, expect: Expectation, ladder: Sequence[Contract]
 ) -> Contract | None:
     """The first contract of a ladder that all results keep, as far as it is known what is due; None if none
-    is kept, or there is nothing to tell it by.
+    is kept, or there is nothing to tell it by, or there are no results where there must be some.
 
     More than the default is claimed only where it shows: some case has to tell it from the next contract.
     """
     known = [each for each in attempts if each.call is not None and expect(ladder[-1], each.trial)]
-    if not known:
+    refused = refused_ranks(attempts)
+    broken = any(each.violation and each.trial.rank not in refused for each in attempts)
+    if broken or not known:
         return None
     kept = (k for k, rung in enumerate(ladder) if all(_keeps(each, task, expect, rung) for each in known))
     first = next(kept, None)

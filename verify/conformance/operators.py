@@ -198,8 +198,9 @@ def _judged(
     contract: Contract,
     plan: Plan,
 ) -> Judged:
-    """The findings under the first convention under which all is well, else under the first of all; of
-    another convention than the first only if it makes right what was off.
+    """The findings under the first convention under which all is well, or else all but what is asked at
+    infinities and NaN; else under the first of all. Another convention than the first must make right what
+    was off.
 
     What raises at an array of another rank than 2 is tried in all cases, a replay's too: they decide together
     which ranks a candidate refuses.
@@ -220,12 +221,14 @@ def _judged(
     chosen, found = under(conventions[0])
     off = {(f.aspect, f.case) for f in _off(found, aspects)}
     if off:
-        elsewhere = map(under, conventions[1:])
+        elsewhere = [under(convention) for convention in conventions[1:]]
+        limits = {(t.trial.aspect, t.trial.case) for t in taken if not _is_finite(t.trial)}
         right = (
             (convention, findings)
+            for excused in (set(), limits)
             for convention, findings in elsewhere
-            if not _off(findings, aspects)
-            and (_passes_any(findings, off) or _states_nan(convention, taken, off))
+            if {(f.aspect, f.case) for f in _off(findings, aspects)} <= excused
+            and (_passes_any(findings, off - excused) or _states_nan(convention, taken, off - excused))
         )
         chosen, found = next(right, (chosen, found))
     found = [*_graded(spec, taken, task, side, chosen, contract, found), *refusals(attempts, task)]
@@ -306,7 +309,7 @@ def _judge_values(
 
 def _is_finite(trial: Trial) -> bool:
     """Whether a case has nothing but numbers."""
-    return all(np.isfinite(x.astype(np.float64)).all() for x in trial.arguments)
+    return all(np.isfinite(x.astype(np.float64)).all() for x in flattened(trial.arguments))
 
 
 def _value_trial(

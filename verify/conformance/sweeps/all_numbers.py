@@ -14,7 +14,7 @@ from verify.arithmetic.formats import FLOAT32
 from verify.conformance.contract import settings_to_pass
 from verify.conformance.findings import Finding, Measure, Swept
 from verify.conformance.sweeps.block import examine
-from verify.conformance.sweeps.question import CandidateFails, Question, is_formula, is_unary
+from verify.conformance.sweeps.question import CandidateFails, Question
 from verify.conformance.sweeps.run import blocks_of
 from verify.conformance.sweeps.tally import Offender, Tally
 from verify.reports.record import Verdict, Worst
@@ -24,7 +24,7 @@ Function = Callable[..., Any]
 
 def is_swept(spec: Spec, contract: Contract) -> bool:
     """Whether all numbers are looked at: of elementwise operators in the formats of 16 bits."""
-    return is_unary(spec) and contract.output.precision < FLOAT32.precision
+    return spec.is_unary and contract.output.precision < FLOAT32.precision
 
 
 def sweep_all(
@@ -35,7 +35,7 @@ def sweep_all(
     for function, derivative in ((value, False), (vjp, True)):
         if function is None:
             continue
-        if variant is not None and not is_formula(variant):
+        if variant is not None and not variant.is_formula:
             reason = f"a convention that is more than another formula is not swept: {variant.name}"
             yield Finding(_aspect(derivative), 0, Verdict.NOT_RUN, reason)
             continue

@@ -328,8 +328,8 @@ def _hex(value: object) -> str:
 
 def _not_finite(question: Question, call: Callable[[Values], Values], first: int, count: int) -> Tally:
     """An infinity, where the limit is due, and NaN, which must stay NaN; of the derivatives there, which may
-    be constant or have no limit, nothing is asked, nor by a convention whose limits are not known, nor of
-    anything if special values are not promised."""
+    be constant or have no limit, nothing is asked, nor of anything if special values are not promised. The
+    conventions of operators of one number have the limits of the reference."""
     if not count:
         return Tally()
     x = numbers(first, count, question.fmt)
@@ -337,7 +337,7 @@ def _not_finite(question: Question, call: Callable[[Values], Values], first: int
     with np.errstate(all="ignore"):  # ml_dtypes raises the flag for a NaN that signals
         nan, lost = np.isnan(x), np.isnan(got)
         due = np.asarray(OPS[question.op](x[~nan], **question.keywords))
-    asked = question.contract.specials and not question.derivative and question.variant is None
+    asked = question.contract.specials and not question.derivative
     wrong = ~((got[~nan] == due) | (lost[~nan] & np.isnan(due)))
     told = tuple((_hex(a), _hex(b)) for a, b in zip(x[~nan], got[~nan], strict=True))
     return Tally(

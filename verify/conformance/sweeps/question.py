@@ -37,23 +37,13 @@ class CandidateFails(SweepError):
 
 
 def unary_operators() -> tuple[str, ...]:
-    """The operators of one array, each element of whose result depends on one element of it."""
-    return tuple(spec.name for spec in SPECS.values() if is_unary(spec))
-
-
-def is_unary(spec: Spec) -> bool:
-    return len(spec.inputs) == 1 and spec.signature == "(...)->(...)"
-
-
-def is_formula(variant: Variant) -> bool:
-    """Whether a convention is another definition and nothing else."""
-    others = (variant.prepare, variant.divisor, variant.nan_where, variant.gradients)
-    return variant.definition is not None and others == (None,) * len(others)
+    """The operators that can be swept."""
+    return tuple(spec.name for spec in SPECS.values() if spec.is_unary)
 
 
 def _named(op: str, name: str) -> Variant | None:
     """The convention of an operator by its name, if it is one that can be swept."""
-    return next((v for v in SPECS[op].variants if v.name == name and is_formula(v)), None)
+    return next((v for v in SPECS[op].variants if v.name == name and v.is_formula), None)
 
 
 def _validate(op: str, dtype: str, settings: Mapping[str, SettingValue]) -> None:
@@ -89,6 +79,8 @@ class Question:
             UsageError: there is no such unary operator, format, setting or promise.
         """
         if op not in unary_operators():
+            if op in SPECS:
+                raise UsageError(f"{op} has more than one number in: no sweep, but refnet check judges it.")
             raise UsageError(f"{op}: no unary operator. {suggestion(op, unary_operators())}")
         if dtype not in DTYPES:
             raise UsageError(f"{dtype}: the numbers of {', '.join(DTYPES)} can be visited, no others.")
@@ -103,7 +95,7 @@ class Question:
         except ValueError as error:
             raise UsageError(str(error)) from None
         if promise.variant not in ("", REFERENCE) and _named(op, promise.variant) is None:
-            known = ", ".join(variant.name for variant in spec.variants if is_formula(variant))
+            known = ", ".join(variant.name for variant in spec.variants if variant.is_formula)
             raise UsageError(
                 f"variant={promise.variant}: {op} has no such convention. It has: {known or REFERENCE}."
             )

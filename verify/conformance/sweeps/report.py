@@ -51,6 +51,10 @@ def print_sweep(report: SweepReport, console: Console) -> None:
         console.print()
         _print(console, Text("the worst", "bold"))
         console.print(_worst(report), highlight=False)
+    others = [v.name for v in report.question.spec.variants if v.is_formula]
+    if report.fails and others and report.question.variant is None:
+        options = " or ".join(f"--contract variant={name}" for name in others)
+        _print(console, Text(f"by another convention, if it is meant: {options}"))
     verdict = Text("FAIL", "bold red") if report.fails else Text("pass", "green")
     console.print()
     _print(console, Text.assemble(verdict, f": {tally.inputs:,} numbers, {tally.nans:,} NaN"))

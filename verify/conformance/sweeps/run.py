@@ -11,11 +11,10 @@ import json
 import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache, reduce
 from hashlib import sha256
-from multiprocessing import get_context
 from operator import add
 from pathlib import Path
 from typing import Any
@@ -25,11 +24,13 @@ from filelock import FileLock, Timeout
 from refnet import __version__
 from specs.spec import SettingValue
 from verify.conformance.candidate import Candidate, UsageError, load
+from verify.conformance.contract import settings_to_pass
 from verify.conformance.sweeps.block import examine
 from verify.conformance.sweeps.question import Question, SweepError
 from verify.conformance.sweeps.tables import code
 from verify.conformance.sweeps.tally import SweepReport, Tally
 from verify.files import ensure_writable, write_whole
+from verify.processes import process_pool
 
 BLOCK = 2**24
 """Numbers in a block: half a second's work, and 256 lines of a journal for float32."""
@@ -65,14 +66,18 @@ def sweep(
         UsageError: there is no such target, operator, format, setting or promise, or processes cannot share
             the target.
         CandidateFails: it raises, or returns what cannot be judged.
-        SweepError: the candidate lacks the function, or its process ended by itself; the journal is that of
-            another sweep, or another one is writing it.
+        SweepError: the candidate lacks the function or a setting, or its process ended by itself; the journal
+            is that of another sweep, or another one is writing it.
         TargetError: as for `verify.check`.
     """
     question = Question.of(op, dtype, derivative=derivative, settings=settings, contract=contract)
     candidate = load(target)
-    if question.function not in candidate.functions:
+    function = candidate.functions.get(question.function)
+    if function is None:
         raise SweepError(f"{candidate.name} has no {question.function}.")
+    _, lacking = settings_to_pass(function, question.keywords, question.spec.defaults, explicit=False)
+    if lacking:
+        raise SweepError(f"{question.function} of {candidate.name} takes no {', '.join(lacking)}.")
     blocks = blocks_of(question)
     with _journal(journal, candidate, question) as (done, note):
         tallies, missing = dict(done), [block for block in blocks if block[0] not in done]
@@ -109,10 +114,7 @@ def work(target: object, question: Question, block: Block) -> Tally:
 
 @contextmanager
 def _executor(given: Executor | None, jobs: int, target: object) -> Iterator[tuple[Executor | None, int]]:
-    """Where the blocks go, and how many at a time; None is here, one after the other.
-
-    Processes are started afresh: a library that has threads does not survive a fork.
-    """
+    """Where the blocks go, and how many at a time; None is here, one after the other."""
     if given is not None or jobs < 2:
         yield given, AHEAD * (os.cpu_count() or 1)
         return
@@ -123,7 +125,7 @@ def _executor(given: Executor | None, jobs: int, target: object) -> Iterator[tup
             "processes share the work only of a name, or of an object that can be sent to them: take jobs=1"
         )
         raise UsageError(f"{error}: {told}.") from None
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with process_pool(jobs) as pool:
         yield pool, AHEAD * jobs
 
 
@@ -263,7 +265,10 @@ def _read(path: Path, heading: Mapping[str, Any]) -> tuple[dict[int, Tally], lis
     if found is None and not _line(heading).startswith(first):
         raise SweepError(f"{path} is no journal of a sweep. Name another file, or remove it.")
     if found is not None and found != heading:
-        raise SweepError(f"{path} is the journal of another sweep: {_difference(found, heading)}.")
+        raise SweepError(
+            f"{path} is the journal of another sweep: {_difference(found, heading)}. Name another file, or "
+            "remove it."
+        )
     done: dict[int, Tally] = {}
     whole = []
     for line in lines:
