@@ -81,6 +81,11 @@ def kept(x: Any) -> Any:
     return x.kept() if hasattr(x, "kept") else x
 
 
+def saved(x: Any) -> Any:
+    """x as a backward may have kept it of its forward, only for forms: in a narrower format if granted."""
+    return x.saved() if hasattr(x, "saved") else x
+
+
 def as_computed(x: Any) -> Any:
     """x, whatever its error, only for forms: for a number that is subtracted and added again, as the largest
     entry of a row is, whose own error does not count twice.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from specs.maths import is_zero, sqrt, where
+from specs.maths import is_zero, saved, sqrt, where
 from specs.spec import Case, Domain, Form, Input, Refusal, Setting, Spec, Variant
 
 BA = "Ba, Kiros & Hinton, Layer Normalization (2016), arXiv:1607.06450"
@@ -78,15 +78,15 @@ def _folded_values(x: Any, gamma: Any, beta: Any, axes: Any, eps: Any) -> Any:
 
 def _numbers_vjp(dz: Any, x: Any, axes: Any, eps: Any) -> Any:
     """The gradient of the normalised numbers, the mean of dz not subtracted first; and the numbers."""
-    z = _folded_numbers(x, axes, eps)
-    inverse = 1.0 / np.sqrt(_variance(x, axes) + eps)
+    z = saved(_folded_numbers(x, axes, eps))
+    inverse = saved(1.0 / np.sqrt(_variance(x, axes) + eps))
     return inverse * (dz - _mean(dz, axes) - z * _mean(dz * z, axes)), z
 
 
 def _numbers_vjp_cubed(dz: Any, x: Any, axes: Any, eps: Any) -> Any:
     """The same with the cube of 1 / sigma apart, which may underflow where dx does not."""
     deviation = x - _mean(x, axes)
-    inverse = 1.0 / np.sqrt(_variance(x, axes) + eps)
+    inverse = saved(1.0 / np.sqrt(_variance(x, axes) + eps))
     by_variance = inverse * inverse * inverse * _mean(dz * deviation, axes)
     return (dz - _mean(dz, axes)) * inverse - deviation * by_variance, deviation * inverse
 
@@ -106,13 +106,13 @@ def _layer_norm_vjp_cubed(dy: Any, y: Any, x: Any, gamma: Any, beta: Any, *, eps
 
 
 def _rms_norm_vjp(dy: Any, y: Any, x: Any, gamma: Any, *, eps: Any = 1e-6) -> Any:
-    inverse = 1.0 / np.sqrt(_mean(x * x, -1) + eps)
-    z, dz = x * inverse, dy * gamma
+    inverse = saved(1.0 / np.sqrt(_mean(x * x, -1) + eps))
+    z, dz = saved(x * inverse), dy * gamma
     return inverse * (dz - z * _mean(dz * z, -1)), _rows(dy * z).sum(axis=0)
 
 
 def _rms_norm_vjp_cubed(dy: Any, y: Any, x: Any, gamma: Any, *, eps: Any = 1e-6) -> Any:
-    inverse = 1.0 / np.sqrt(_mean(x * x, -1) + eps)
+    inverse = saved(1.0 / np.sqrt(_mean(x * x, -1) + eps))
     dz = dy * gamma
     dx = dz * inverse - x * (inverse * inverse * inverse * _mean(dz * x, -1))
     return dx, _rows(dy * x * inverse).sum(axis=0)

@@ -20,7 +20,6 @@ SEEDS = (calibration.FIRST_SEED,)
 CONVENTION = "recognised by name, as a convention of others"
 NOT_CAUGHT: Mapping[str, str] = {
     "gelu-by-tanh": CONVENTION,
-    "gelu-by-sigmoid": CONVENTION,
     "gelu-gradient-of-the-tanh-form": CONVENTION,
     "gelu-error-function-of-seven-digits": "1.5e-7 is within 4 ulp of an error function of the size of 1, "
     "which the form x (1 + erf) / 2 is granted",

@@ -17,10 +17,10 @@ from verify import Verdict, check
 from verify.arithmetic.bounds import SLACK, ErrorBound, value_bounds, vjp_bounds
 from verify.arithmetic.certified import in_order
 from verify.arithmetic.contracts import DEFAULTS, LADDERS, TF32, Contract, promised
-from verify.arithmetic.formats import FLOAT16, FLOAT32, FORMATS, Format, Truth
+from verify.arithmetic.formats import BFLOAT16, FLOAT16, FLOAT32, FORMATS, Format, Truth
 from verify.conformance import UsageError
 from verify.conformance.contract import Call
-from verify.conformance.grades import strictest
+from verify.conformance.grades import BEYOND_LUCK, strictest
 from verify.conformance.plan import draw
 from verify.conformance.trial import Attempt, Expected, Task, Trial
 from verify.reports import Outcome
@@ -182,19 +182,20 @@ def test_a_contract_is_claimed_only_where_some_case_tells_it_from_the_next() -> 
     ladder = LADDERS["float32"]
     task = Task("f", OPS["relu"], {}, confirmed=False)
 
-    def kept_by(result: float, errors: Sequence[float]) -> Contract | None:
+    def kept_by(result: float, errors: Sequence[float], results: int = BEYOND_LUCK) -> Contract | None:
         """Results are right; `errors` is what each contract grants."""
-        y = np.array([result], np.float32)
+        y = np.full(results, result, np.float32)
         bounds = {
             rung: ErrorBound(np.array([e]), np.array([e])) for rung, e in zip(ladder, errors, strict=True)
         }
-        trial = Trial(0, "value", (y,), {}, ("y",), ((1,),), {"x": y})
+        trial = Trial(0, "value", (y,), {}, ("y",), (y.shape,), {"x": y})
         attempts = [Attempt(trial, Call((y,), "", "", (), ""))]
         return strictest(attempts, task, lambda rung, _: [Expected(Truth.exactly(y), bounds[rung])], ladder)
 
     tiny = FLOAT32.smallest_normal
     assert kept_by(1.0, (0.0, 0.0, 0.0, 0.0)) == ladder[2]
     assert kept_by(1.0, (0.0, 1e-6, 1e-6 + tiny, 1e-3)) == ladder[0]
+    assert kept_by(1.0, (0.0, 1e-6, 1e-6 + tiny, 1e-3), results=3) == ladder[2]  # by luck
     assert kept_by(1.0, (1e-6, 1e-6, 1e-6 + tiny, 1e-3)) == ladder[2]
     assert kept_by(2.0**-140, (0.0, 0.0, tiny, tiny)) == ladder[1]
 
@@ -205,6 +206,30 @@ def test_a_backward_may_promise_to_keep_less() -> None:
     granted = outcome("vjp", "layer_norm", "float16", functions, ("saved=float16",))
     assert granted.verdict is Verdict.PASS
     assert granted.keeps == LADDERS["float16"][1].text
+
+
+def layer_norm_vjp_from_bfloat16(dy: Array, x: Array, gamma: Array, beta: Array, *, eps: float = 1e-5) -> Any:
+    """From the normalised x and 1 / sigma in bfloat16; the mean of dz is not subtracted from it first."""
+
+    def narrowed(a: Array) -> Array:
+        return a.astype(BFLOAT16.dtype).astype(np.float32)
+
+    centred, dz = x - x.mean(axis=-1, keepdims=True), dy * gamma
+    sigma = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + np.float32(eps))
+    z, inverse = narrowed(centred / sigma), narrowed(1 / sigma)
+    dx = inverse * (dz - dz.mean(axis=-1, keepdims=True) - z * (dz * z).mean(axis=-1, keepdims=True))
+    rows = tuple(range(x.ndim - 1))
+    return dx, (dy * z).sum(axis=rows), dy.sum(axis=rows)
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_what_is_saved_may_be_used_by_any_form(seed: int) -> None:
+    target = SimpleNamespace(layer_norm_vjp=layer_norm_vjp_from_bfloat16)
+    verdicts = []
+    for contract in ([], ["saved=bfloat16"]):
+        report = check(target, ops=["layer_norm"], dtypes=["float32"], seed=seed, contract=contract)
+        verdicts += [o.verdict for o in report.outcomes if o.aspect == "vjp"]
+    assert verdicts == [Verdict.FAIL, Verdict.PASS]
 
 
 # ------------------------------------------------------------------------------------------- what is promised

@@ -499,8 +499,19 @@ def test_a_journal_has_one_writer(tmp_path: Path) -> None:
 
     whole = swept(journal, progress=other)
     assert nested == ["refused"]
-    assert [path.name for path in tmp_path.iterdir()] == ["journal"]
     assert swept(journal) == whole
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_link_to_a_journal_is_that_journal(tmp_path: Path) -> None:
+    journal, link = tmp_path / "journal", tmp_path / "link"
+    link.symlink_to(journal)
+
+    def other(done: int, total: int) -> None:
+        with pytest.raises(SweepError, match="another sweep is writing this journal"):
+            swept(link)
+
+    swept(journal, progress=other)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no such signal")
@@ -555,8 +566,20 @@ def test_processes_share_the_work(tmp_path: Path) -> None:
         ("tanh", "float16", {"settings": {"slope": 1.0}}, UsageError, "tanh has no such setting"),
         ("elu", "float16", {"settings": {"alpha": "much"}}, UsageError, "alpha"),
         ("tanh", "float16", {"contract": ["inside"]}, UsageError, "NAME=VALUE"),
-        ("tanh", "float16", {"contract": ["variant=half"]}, UsageError, "such convention. It has: reference"),
-        ("gelu", "float16", {"contract": ["variant=half"]}, UsageError, "It has: tanh-approximation"),
+        (
+            "tanh",
+            "float16",
+            {"contract": ["variant=half"]},
+            UsageError,
+            "no such convention but the reference",
+        ),
+        (
+            "gelu",
+            "float16",
+            {"contract": ["variant=half"]},
+            UsageError,
+            "no such convention but tanh-approximation",
+        ),
         ("tanh", "float16", {"derivative": True}, SweepError, "has no tanh_vjp"),
         ("relu", "float16", {}, CandidateFails, "relu: it raises ValueError: no"),
         ("identity", "float16", {}, CandidateFails, "identity: it returns float64 of shape"),
@@ -589,6 +612,14 @@ def test_the_number_at_which_a_candidate_raises_is_told(tmp_path: Path) -> None:
     (found,) = [o for o in report.outcomes if o.aspect == "sweep:value"]
     assert found.verdict is verify.Verdict.FAIL
     assert "at x = 0x1.0" in found.reason
+
+
+def test_what_raises_everywhere_is_blamed_on_no_number() -> None:
+    def unfinished(x: Array) -> Array:
+        raise NotImplementedError("soon")
+
+    with pytest.raises(CandidateFails, match=r"NotImplementedError: soon \([^)]*\)$"):
+        sweep(SimpleNamespace(tanh=unfinished), "tanh", "float16")
 
 
 def test_what_raises_only_with_others_is_told_too() -> None:
@@ -729,21 +760,26 @@ def test_the_command_prints_what_it_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [True, False])
-def test_an_interrupt_says_what_is_kept(tmp_path: Path, kept: bool) -> None:
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_an_interrupt_says_what_is_kept(tmp_path: Path, kept: bool, jobs: str) -> None:
+    """As a terminal sends it: to all processes."""
     kernels, journal, begun = tmp_path / "kernels.py", tmp_path / "journal", tmp_path / "begun"
     kernels.write_text(
         "import time\nimport pathlib\n\ndef tanh(x):\n"
         f"    pathlib.Path({str(begun)!r}).touch()\n    time.sleep(60)\n"
     )
-    arguments = ["sweep", str(kernels), "--op", "tanh", "--jobs", "1"]
+    arguments = ["sweep", str(kernels), "--op", "tanh", "--jobs", jobs]
     arguments += ["--journal", str(journal)] if kept else []
     with subprocess.Popen(
-        [sys.executable, "-m", "verify.cli", *arguments], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "verify.cli", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     ) as running:
         while not begun.exists():
             assert running.poll() is None
             time.sleep(0.01)
-        running.send_signal(signal.SIGINT)
+        os.killpg(running.pid, signal.SIGINT)
         _, told = running.communicate(timeout=60)
     assert running.returncode == 130
     assert "Traceback" not in told

@@ -331,7 +331,7 @@ def sweep(
     except UsageError as error:
         _fail(error, WRONG_USAGE)
     except CandidateFails as error:
-        _fail(error, SOMETHING_FAILS)
+        _fail(error if json is None else f"{error} There are no counts for {json}.", SOMETHING_FAILS)
     except (TargetError, SweepError) as error:
         _fail(error, NOT_DONE)
     console = _Output()

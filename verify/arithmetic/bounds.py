@@ -37,9 +37,16 @@ from refnet import Operator
 from refnet.smooth import normal_cdf, normal_density
 from specs import Spec
 from verify.arithmetic.certified import in_order
-from verify.arithmetic.contracts import Contract, Grant, Promised, contract_of
+from verify.arithmetic.contracts import Grant, Promised, contract_of
 from verify.arithmetic.formats import Format
-from verify.arithmetic.instrumented import REARRANGEMENTS, Instrumented, Move, Rules, logaddexp_of_all
+from verify.arithmetic.instrumented import (
+    REARRANGEMENTS,
+    Instrumented,
+    Move,
+    Rules,
+    as_saved,
+    logaddexp_of_all,
+)
 
 Floats = npt.NDArray[np.float64]
 
@@ -99,6 +106,8 @@ class RoundingModel:
     larger."""
     operand_roundoff: float = 0.0
     """The relative error of reading an operand of a matrix product in a narrower format."""
+    residuals: Format | None = None
+    """The format in which a backward keeps what is neither an input nor the result, if it is narrower."""
 
     @classmethod
     def of(
@@ -109,12 +118,21 @@ class RoundingModel:
         flush_to_zero: bool,
         memory: Format | None = None,
         operand_roundoff: float = 0.0,
+        residuals: Format | None = None,
     ) -> Self:
         underflow = fmt.smallest_normal if flush_to_zero else fmt.smallest_subnormal
         flushed_below = underflow if flush_to_zero else 0.0
         in_memory = max(flushed_below, memory.smallest_normal) if memory and flush_to_zero else flushed_below
         return cls(
-            fmt.unit_roundoff, underflow, statistical, fmt, flushed_below, memory, in_memory, operand_roundoff
+            fmt.unit_roundoff,
+            underflow,
+            statistical,
+            fmt,
+            flushed_below,
+            memory,
+            in_memory,
+            operand_roundoff,
+            residuals,
         )
 
     def constant_error(self, value: Floats) -> Floats:
@@ -293,6 +311,12 @@ class Bounded(Instrumented):
     def kept(self) -> Bounded:
         """As it is kept in memory between two steps: rounded once more, where that is a half format."""
         return self if self.model.memory is None else stored(self, self.model.memory)
+
+    def saved(self) -> Bounded:
+        if self.model.residuals is None:
+            return self
+        kept = stored(self, self.model.residuals)
+        return Bounded(self.value, np.where(self.error == 0.0, 0.0, kept.error), self.model)
 
     def as_computed(self) -> Bounded:
         """The same values, taken for exact: what is subtracted and added again costs its roundings only."""
@@ -745,13 +769,14 @@ def granted_model(grant: Grant, *, statistical: bool) -> RoundingModel:
 
 @lru_cache
 def _granted_model(promised: Promised, statistical: bool) -> RoundingModel:
-    output, inside, _, products, flush = promised
+    output, inside, saved, products, flush = promised
     return RoundingModel.of(
         inside,
         statistical=statistical,
         flush_to_zero=flush,
         memory=output if output.precision < inside.precision else None,
         operand_roundoff=products.unit_roundoff if products.precision < inside.precision else 0.0,
+        residuals=saved if saved.precision < inside.precision else None,
     )
 
 
@@ -853,21 +878,6 @@ def _in_memory(results: Any, fmt: Format) -> tuple[Bounded, ...]:
     return tuple(stored(y, fmt) for y in in_order(results))
 
 
-def _saved(residuals: Any, contract: Contract) -> Any:
-    """Residuals as a backward finds them: rounded to the format in which they are kept, if it is narrower.
-
-    What carries no error is an argument, or a choice of arguments, and is a number of that format already.
-    """
-    if contract.saved.precision >= contract.inside.precision:
-        return residuals
-    if isinstance(residuals, Bounded):
-        kept = stored(residuals, contract.saved)
-        return Bounded(kept.value, np.where(residuals.error == 0.0, 0.0, kept.error), kept.model)
-    if isinstance(residuals, tuple):
-        return tuple.__new__(type(residuals), (_saved(item, contract) for item in residuals))
-    return residuals
-
-
 def _bounded_vjp(
     op: Operator,
     spec: Spec,
@@ -881,13 +891,12 @@ def _bounded_vjp(
     fmt = contract.output
     with np.errstate(all="ignore"):
         outputs, residuals = op.forward(*in_model(inputs, model), **settings)
-        residuals = _saved(residuals, contract)
         cotangent = cotangent_like(outputs, dy, lambda d: carried(d, model))
-        gradients = _in_memory(op.backward(residuals, cotangent), fmt)
+        gradients = _in_memory(op.backward(as_saved(residuals), cotangent), fmt)
         read = [_as_read(x, model) for x in inputs]
         if any(changed is not x for changed, x in zip(read, inputs, strict=True)):
             _, residuals = op.forward(*in_model(read, model), **settings)
-            others = _in_memory(op.backward(_saved(residuals, contract), cotangent), fmt)
+            others = _in_memory(op.backward(as_saved(residuals), cotangent), fmt)
             gradients = tuple(_or_as(g, other) for g, other in zip(gradients, others, strict=True))
         if any(form.vjp is not None for form in spec.forms):
             each = bounded_values(op, spec, inputs, settings, grant, statistical)

@@ -66,6 +66,13 @@ class Instrumented(NDArrayOperatorsMixin, ABC):
         """The same rearrangement of all that is carried."""
 
     @abstractmethod
+    def saved(self) -> Self:
+        """As a backward finds it: rounded to the format in which residuals are kept, if that is narrower.
+
+        What carries no error is an argument, or a choice of arguments, and is a number of it already.
+        """
+
+    @abstractmethod
     def cover(self, other: Self) -> Self:
         """The same result, from this computation or from another form of it."""
 
@@ -178,3 +185,12 @@ REARRANGEMENTS: Mapping[str, Rule] = {
         sliding_window_view,
     )
 }
+
+
+def as_saved(residuals: Any) -> Any:
+    """Residuals as a backward finds them: arrays, or tuples of them."""
+    if isinstance(residuals, Instrumented):
+        return residuals.saved()
+    if isinstance(residuals, tuple):
+        return tuple.__new__(type(residuals), map(as_saved, residuals))
+    return residuals

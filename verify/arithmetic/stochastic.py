@@ -53,9 +53,16 @@ from verify.arithmetic.bounds import (
     is_constant,
 )
 from verify.arithmetic.certified import in_order
-from verify.arithmetic.contracts import Contract, Grant, contract_of
+from verify.arithmetic.contracts import Grant, contract_of
 from verify.arithmetic.formats import FLOAT64, Format
-from verify.arithmetic.instrumented import REARRANGEMENTS, Instrumented, Move, Rules, logaddexp_of_all
+from verify.arithmetic.instrumented import (
+    REARRANGEMENTS,
+    Instrumented,
+    Move,
+    Rules,
+    as_saved,
+    logaddexp_of_all,
+)
 
 Samples = npt.NDArray[Any]
 """An array with the runs in front: (1 + samples, ...), or (1, ...) where all runs have the same."""
@@ -292,6 +299,12 @@ class Noisy(Instrumented):
         """As it is kept in memory between two steps: rounded once more, where that is a half format."""
         memory = self.arithmetic.model.memory
         return self if memory is None else Noisy(_rounded_to(self.samples, memory, self), self.arithmetic)
+
+    def saved(self) -> Noisy:
+        residuals = self.arithmetic.model.residuals
+        if residuals is None or len(self.samples) == 1:
+            return self
+        return Noisy(_rounded_to(self.samples, residuals, self), self.arithmetic)
 
     def as_computed(self) -> Noisy:
         """The same: what is subtracted and added again has the same error both times, in each run."""
@@ -691,26 +704,12 @@ def vjp_spreads(
     with np.errstate(all="ignore"):
         outputs, residuals = op.forward(*read, **settings)
         cotangent = cotangent_like(outputs, dy, arithmetic.read)
-        found = [op.backward(_saved(residuals, contract_of(grant)), cotangent)]
+        found = [op.backward(as_saved(residuals), cotangent)]
         if any(form.vjp is not None for form in spec.forms):
             kept = _as_kept(op, spec, read, settings, arithmetic)
             y = kept if isinstance(outputs, tuple) else kept[0]
             found += gradients_of_forms(spec, cotangent, y, read, settings)
         return tolerances(found, contract_of(grant).output)
-
-
-def _saved(residuals: Any, contract: Contract) -> Any:
-    """Residuals as a backward finds them: rounded to the format in which they are kept, if it is narrower.
-    What is the same in all runs has no error, and is a number of that format already."""
-    if contract.saved.precision >= contract.inside.precision:
-        return residuals
-    if isinstance(residuals, Noisy):
-        if len(residuals.samples) == 1:
-            return residuals
-        return Noisy(_rounded_to(residuals.samples, contract.saved, residuals), residuals.arithmetic)
-    if isinstance(residuals, tuple):
-        return tuple.__new__(type(residuals), (_saved(item, contract) for item in residuals))
-    return residuals
 
 
 def tolerances(computations: Iterable[Any], fmt: Format) -> tuple[Floats, ...]:

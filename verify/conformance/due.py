@@ -71,7 +71,8 @@ def _is_useless(bound: ErrorBound, truth: Truth, contract: Contract) -> bool:
 
 
 def narrowed(bound: ErrorBound, spread: Floats, contract: Contract) -> ErrorBound:
-    """A bound whose statistical part is no wider than a spread, where that is known.
+    """A bound whose statistical part is no wider than a spread, where that is known; nor is the deterministic
+    part infinite there.
 
     Where no bound is finite, what n roundings can do if all work together is at most sqrt(n) times what they
     do at random, and no chain of them is longer than 1 / u.
@@ -79,8 +80,9 @@ def narrowed(bound: ErrorBound, spread: Floats, contract: Contract) -> ErrorBoun
     with np.errstate(invalid="ignore"):
         known = np.isfinite(spread) & ~(spread >= bound.statistical)
         together = spread / math.sqrt(contract.inside.unit_roundoff)
+    unbounded = known & (spread > 0.0) & ~np.isfinite(bound.deterministic)
     return ErrorBound(
-        np.where(known & ~np.isfinite(bound.deterministic), together, bound.deterministic),
+        np.where(unbounded, together, bound.deterministic),
         np.where(known, spread, bound.statistical),
     )
 

@@ -85,9 +85,10 @@ def _called(question: Question, call: Callable[[Values], object], x: Values) -> 
     try:
         return _results(question, call, x)
     except ContractViolation as violation:
-        alone, reason = _alone(question, call, x, violation)
-        at = f", at x = {_hex(alone[0])}" if alone.size == 1 else ""
-        raise CandidateFails(f"{question.function}: {reason}{at}") from None
+        alone = _alone(question, call, x, str(violation))
+        anywhere = _violation(question, call, np.ones(1, x.dtype))
+        at = f", at x = {_hex(alone[0])}" if alone.size == 1 and not anywhere else ""
+        raise CandidateFails(f"{question.function}: {violation}{at}") from None
 
 
 def _results(question: Question, call: Callable[[Values], object], x: Values) -> Values:
@@ -95,16 +96,20 @@ def _results(question: Question, call: Callable[[Values], object], x: Values) ->
     return y.copy()
 
 
-def _alone(
-    question: Question, call: Callable[[Values], object], x: Values, violation: ContractViolation
-) -> tuple[Values, ContractViolation]:
-    """The fewest numbers, halved again and again, of which there are no results, and what happens then."""
+def _alone(question: Question, call: Callable[[Values], object], x: Values, violation: str) -> Values:
+    """The fewest numbers, halved again and again, that go wrong in the same way."""
     for half in (x[: x.size // 2], x[x.size // 2 :]) if x.size > 1 else ():
-        try:
-            _results(question, call, half)
-        except ContractViolation as sooner:
-            return _alone(question, call, half, sooner)
-    return x, violation
+        if _violation(question, call, half) == violation:
+            return _alone(question, call, half, violation)
+    return x
+
+
+def _violation(question: Question, call: Callable[[Values], object], x: Values) -> str:
+    try:
+        _results(question, call, x)
+    except ContractViolation as violation:
+        return str(violation)
+    return ""
 
 
 # ---------------------------------------------------------------------------------- what is surely right
@@ -273,8 +278,8 @@ def _explained(question: Question, off: Suspects) -> Tally:
 
 
 def _is_subgradient(question: Question, x: Values, got: Values) -> Bools:
-    """Whether a derivative at a kink is one that is accepted there, to within the rounding of the slope; the
-    kinks of a convention are where the pieces of its definition meet, which have the slopes beside it."""
+    """Whether a derivative at a kink is one that is accepted there, to within the rounding of the slope. Of a
+    convention that is made of pieces the kinks are not stated: it may have the slope of a number beside."""
     allowed = np.zeros(x.shape, dtype=bool)
     two = 2.0 * question.fmt.unit_roundoff
     for kink in question.spec.kinks:

@@ -97,7 +97,7 @@ class Question:
         if promise.variant not in ("", REFERENCE) and _named(op, promise.variant) is None:
             known = ", ".join(variant.name for variant in spec.variants if variant.is_formula)
             raise UsageError(
-                f"variant={promise.variant}: {op} has no such convention. It has: {known or REFERENCE}."
+                f"variant={promise.variant}: {op} has no such convention but {known or f'the {REFERENCE}'}."
             )
         return cls(op, derivative, tuple({**spec.defaults, **given}.items()), promise)
 

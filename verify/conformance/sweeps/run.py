@@ -27,7 +27,7 @@ from verify.conformance.candidate import Candidate, UsageError, load
 from verify.conformance.contract import settings_to_pass
 from verify.conformance.sweeps.block import examine
 from verify.conformance.sweeps.question import Question, SweepError
-from verify.conformance.sweeps.tables import code
+from verify.conformance.sweeps.tables import CODE, code
 from verify.conformance.sweeps.tally import SweepReport, Tally
 from verify.files import ensure_writable, write_whole
 from verify.processes import process_pool
@@ -196,8 +196,12 @@ def _journal(
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """As the only sweep that writes this journal; a lock goes with its process, however that ends."""
-    lock = FileLock(f"{path}.lock", timeout=0)
+    """As the only sweep that writes this journal; a lock goes with its process, however that ends.
+
+    Its file stays: whoever waits for one that is removed has the lock of nothing.
+    """
+    whole = path.resolve()
+    lock = FileLock(whole.with_name(f".{whole.name}.lock"), timeout=0)
     try:
         lock.acquire()
     except Timeout:
@@ -207,7 +211,6 @@ def _locked(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
 
 
@@ -233,7 +236,7 @@ def _heading(candidate: Candidate, question: Question) -> dict[str, Any]:
         "special values": question.contract.specials,
         "block": BLOCK,
         "code of the candidate": _code_of(candidate.functions[question.function]),
-        "code of the oracle": sha256(code()).hexdigest()[:20],
+        "code of the oracle": sha256(code((*CODE, "refnet", __package__))).hexdigest()[:20],
     }
 
 
