@@ -28,8 +28,8 @@ def process_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _belong_to_the_parent() -> None:
-    """The parent alone hears of an interrupt, and ends its processes. If it is killed it cannot, and they would
-    wait for work for ever: they watch it."""
+    """The parent alone hears of an interrupt, and ends its processes. If it is killed it cannot, and they
+    would wait for work for ever: they watch it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     if parent is not None:
