@@ -23,7 +23,7 @@ from verify.conformance.network_laws import LAWS_OF
 from verify.mistakes.catalogue import MISTAKES, Mistake
 from verify.reports import Report, Verdict
 
-SEEDS = range({"smoke": 1, "ci": 3, "deep": 200}[os.environ.get("REFNET_LEVEL", "ci")])
+SEEDS = range({"smoke": 1, "ci": 2, "deep": 200}[os.environ.get("REFNET_LEVEL", "ci")])
 
 
 RIGHT: dict[str, object] = {
