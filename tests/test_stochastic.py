@@ -587,6 +587,13 @@ def test_a_model_without_roundings_has_no_spread() -> None:
     assert (usual[0] > tolerance).all()
 
 
+def test_a_spread_among_subnormal_numbers_narrows_nothing() -> None:
+    """What flushes is granted as much as the bound says, in float64 too, which has no smaller numbers."""
+    wide, spread = np.array([8e-307]), np.array([5e-324])
+    bound = narrowed(ErrorBound(wide, wide), spread, DEFAULTS["float64"])
+    assert judge(np.array([0.0]), Truth.exactly(np.array([1e-323])), bound, FLOAT64).verdict.value == "pass"
+
+
 @pytest.mark.parametrize(
     ("error", "verdict"), [(1e-5, "pass"), (1e-2, "suspect"), (1.0, "fail"), (math.nan, "fail")]
 )

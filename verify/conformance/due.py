@@ -72,15 +72,16 @@ def _is_useless(bound: ErrorBound, truth: Truth, contract: Contract) -> bool:
 
 def narrowed(bound: ErrorBound, spread: Floats, contract: Contract) -> ErrorBound:
     """A bound whose statistical part is no wider than a spread, where that is known; nor is the deterministic
-    part infinite there.
+    part infinite there. Among subnormal numbers it is not: it is counted in few of them.
 
     Where no bound is finite, what n roundings can do if all work together is at most sqrt(n) times what they
     do at random, and no chain of them is longer than 1 / u.
     """
     with np.errstate(invalid="ignore"):
-        known = np.isfinite(spread) & ~(spread >= bound.statistical)
+        known = np.isfinite(spread) & (spread >= contract.inside.smallest_normal)
+        known &= ~(spread >= bound.statistical)
         together = spread / math.sqrt(contract.inside.unit_roundoff)
-    unbounded = known & (spread > 0.0) & ~np.isfinite(bound.deterministic)
+    unbounded = known & ~np.isfinite(bound.deterministic)
     return ErrorBound(
         np.where(unbounded, together, bound.deterministic),
         np.where(known, spread, bound.statistical),
