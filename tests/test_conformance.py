@@ -30,7 +30,7 @@ from verify.arithmetic.certified import Undecided
 from verify.arithmetic.contracts import contract_of
 from verify.arithmetic.formats import FLOAT32, FLOAT64, FORMATS, Truth
 from verify.conformance import TargetError, UsageError, assert_conforms, check, operators, plan
-from verify.conformance.check import DTYPES
+from verify.conformance.check import DTYPES, select
 from verify.conformance.judge import Judgement, judge
 from verify.conformance.network import CASES, NETWORK_FUNCTIONS, expect_network, network_trial
 from verify.conformance.network_laws import LAWS_OF
@@ -57,6 +57,10 @@ def quick(op: str, function: Any, vjp: Any = None, **more: Any) -> Report:
 
 
 # ---------------------------------------------------------------------------------------- the reference
+
+
+def test_everything_is_checked_unless_it_is_restricted() -> None:
+    assert {*select(None, None, "smoke", 0, None).ops} == {*SPECS, *NETWORK_FUNCTIONS}
 
 
 def test_a_variant_is_recognised_in_bfloat16_too() -> None:

@@ -605,7 +605,7 @@ def fussy(x: Array) -> Array:
     return np.tanh(x)
 
 
-def test_the_number_at_which_a_candidate_raises_is_told(tmp_path: Path) -> None:
+def test_the_number_at_which_a_candidate_raises_is_told() -> None:
     with pytest.raises(CandidateFails, match=r"not a probability \(.*\), at x = 0x1\.0+p-3$"):
         sweep(SimpleNamespace(tanh=fussy), "tanh", "float16")
     report = verify.check(SimpleNamespace(tanh=fussy), ops=["tanh"], dtypes=["float16"], level="smoke")

@@ -50,10 +50,11 @@ def strictest(
 def _is_told(known: Sequence[Attempt], expect: Expectation, stricter: Contract, looser: Contract) -> bool:
     """Whether results that keep the stricter of two contracts could not as well come of the looser one: there
     are subnormal numbers that it would have for 0, or so many results that are as luck does not have them."""
-    needed = 1 if stricter.flush != looser.flush else BEYOND_LUCK
+    flushing = stricter.flush != looser.flush
+    needed = 1 if flushing else BEYOND_LUCK
     for each in known:
         for at_most, granted in zip(expect(stricter, each.trial), expect(looser, each.trial), strict=True):
-            needed -= int(_telling(at_most, granted, flushing=stricter.flush != looser.flush).sum())
+            needed -= int(_telling(at_most, granted, flushing=flushing).sum())
             if needed <= 0:
                 return True
     return False
