@@ -72,7 +72,7 @@ def _is_useless(bound: ErrorBound, truth: Truth, contract: Contract) -> bool:
 
 def narrowed(bound: ErrorBound, spread: Floats, contract: Contract) -> ErrorBound:
     """A bound whose statistical part is no wider than a spread, where that is known; nor is the deterministic
-    part infinite there. Among subnormal numbers it is not: it is counted in few of them.
+    part infinite there. A spread below the normal numbers is not known: it has hardly a digit.
 
     Where no bound is finite, what n roundings can do if all work together is at most sqrt(n) times what they
     do at random, and no chain of them is longer than 1 / u.

@@ -35,11 +35,10 @@ def judge(got: npt.NDArray[Any], truth: Truth, bound: ErrorBound, fmt: Format) -
     """Fail beyond the deterministic bound, suspect beyond the statistical one, else pass.
 
     What is correctly rounded passes whatever the bound; to the bound of anything else the error of the truth
-    itself is added. Otherwise the error is compared in absolute terms,
-    because bound / ulp overflows where the ulp is the smallest number of float64. Where the deterministic
-    bound is not finite nothing fails, and where neither is the element is undecided: the array is
-    inconclusive then, if nothing else is wrong with it. A NaN or an infinity in the place of a number is
-    infinitely far off.
+    itself is added. Errors are compared in absolute terms, because bound / ulp overflows where the ulp is the
+    smallest number of float64. Where the deterministic bound is not finite nothing fails, and where neither
+    is the element is undecided: the array is inconclusive then, if nothing else is wrong with it. A NaN or an
+    infinity in the place of a number is infinitely far off.
     """
     if not got.size:
         return Judgement(Verdict.PASS, 0.0, 0.0, (), 0, 0, 0.0)
