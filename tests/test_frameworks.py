@@ -74,11 +74,12 @@ def deviating(library: str, report: Report) -> dict[str, str]:
 
 
 def assert_explained(library: str, op: str, dtype: str, report: Report) -> None:
-    """What deviates is what the table explains, no more and no less, and all else is judged, under all
-    settings."""
+    """What deviates is what the table explains, and no less but for what is met only sometimes; all else is
+    judged, under all settings."""
     found, explained = deviating(library, report), deviations.of(library, op, dtype, report.level)
-    assert set(found) == {row.aspect for row in explained}, found
-    assert all(row.says in found[row.aspect] for row in explained), found
+    assert found.keys() <= {row.aspect for row in explained}, found
+    assert found.keys() >= {row.aspect for row in explained if row.met != "sometimes"}, found
+    assert all(row.says in found.get(row.aspect, row.says) for row in explained), found
 
 
 @pytest.mark.parametrize("op", FUNCTIONS)

@@ -102,6 +102,30 @@ def forbidden_imports(path: str, source: str) -> Iterator[str]:
             yield f"{path} imports {name}"
 
 
+LAYERS = ("arithmetic", "laws", "reports", "mistakes", "conformance")
+"""The parts of verify, of which each knows those before it alone; `gradients`, the checker of anybody's
+gradients, stands beside them and knows none."""
+
+
+def upward_imports(path: str, source: str) -> Iterator[str]:
+    """What a part of verify may not know of: the parts above it, and the command and the API over all."""
+    part = path.removeprefix("verify/").partition("/")[0]
+    if not path.startswith(tuple(f"verify/{each}/" for each in (*LAYERS, "gradients"))):
+        return
+    known = {part} if part == "gradients" else {*LAYERS[: LAYERS.index(part) + 1]}
+    unknown = ({*LAYERS, "gradients"} - known) | {"cli", "selfcheck"}
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.ImportFrom(module=str(module)):
+                names = [module, *(f"{module}.{alias.name}" for alias in node.names)]
+            case ast.Import():
+                names = [alias.name for alias in node.names]
+            case _:
+                continue
+        met = {name.split(".")[1] for name in names if name.startswith("verify.")}
+        yield from (f"{path} imports verify.{name}" for name in sorted(met & unknown))
+
+
 def untyped_names(path: str, source: str) -> Iterator[str]:
     """Any and cast, in the package whose types are the product."""
     if not path.startswith("refnet/"):
@@ -176,6 +200,18 @@ RULES = (
             ("verify/reports/x.py", "import pandas"),
             ("verify/conformance/x.py", "from sklearn import datasets"),
             ("verify/conformance/adapters/sklearn.py", "import torch"),
+        ),
+    ),
+    Rule(
+        "the parts of verify are layers",
+        upward_imports,
+        (
+            ("verify/arithmetic/x.py", "from verify.laws.laws import laws_of"),
+            ("verify/reports/x.py", "from verify.conformance.network import draw"),
+            ("verify/reports/x.py", "import verify.conformance.network"),
+            ("verify/laws/x.py", "def f():\n    from verify import mistakes"),
+            ("verify/conformance/x.py", "from verify.cli import main"),
+            ("verify/gradients/x.py", "from verify.arithmetic.formats import FORMATS"),
         ),
     ),
     Rule(

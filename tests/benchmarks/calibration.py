@@ -163,8 +163,7 @@ def scores(
 
 
 def _score(library: str, op: str, aspect: str, measured: Sequence[Measured]) -> Score:
-    of_seed_0 = deviations.of(library, op, FLOAT32.name, "ci")
-    known = (*of_seed_0, *deviations.AT_OTHER_SEEDS.get((library, op), ()))
+    known = deviations.of(library, op, FLOAT32.name, "ci")
     verdicts = [m.judgement.verdict for m in measured]
     decided = [m.judgement.ratio for m in measured if m.judgement.verdict is not Verdict.INCONCLUSIVE]
     return Score(

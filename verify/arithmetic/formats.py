@@ -110,6 +110,10 @@ class Truth:
             )
         return cls(nearest, np.asarray(np.where(np.isfinite(fraction), fraction, 0.0), dtype=np.float64))
 
+    def ulp(self, fmt: Format) -> Floats:
+        """ulp(r), elementwise, in float64, which holds them all."""
+        return np.asarray(np.ldexp(1.0, ulp_exponents(self, fmt)))
+
 
 def ulp_exponents(truth: Truth, fmt: Format) -> Exponents:
     """The exponent e of ulp(r) = 2^e, elementwise; that of the largest numbers for infinity and NaN."""
@@ -123,9 +127,8 @@ def ulp_exponents(truth: Truth, fmt: Format) -> Exponents:
 
 
 def ulp(values: npt.ArrayLike, fmt: Format) -> Floats:
-    """ulp(r) of numbers r of the format, elementwise, in float64, which holds them all."""
-    exact = Truth.exactly(np.asarray(values))
-    return np.asarray(np.ldexp(1.0, ulp_exponents(exact, fmt)))
+    """ulp(r) of numbers r of the format, elementwise, in float64."""
+    return Truth.exactly(np.asarray(values)).ulp(fmt)
 
 
 def error_in_ulp(got: Values, truth: Truth, fmt: Format) -> Floats:

@@ -7,7 +7,7 @@ import os
 import sysconfig
 import traceback
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -255,6 +255,11 @@ def flattened(returned: Any) -> list[Any]:
     if isinstance(returned, list | tuple):
         return [leaf for item in returned for leaf in flattened(item)]
     return [returned]
+
+
+def are_finite(arrays: Iterable[Values]) -> bool:
+    """Whether numbers are all that they have."""
+    return all(np.isfinite(x.astype(np.float64)).all() for x in arrays)
 
 
 def _described(item: Any) -> str:

@@ -22,7 +22,7 @@ from verify.arithmetic.certified import certify, certify_each, certify_vjp, in_o
 from verify.arithmetic.contracts import Contract
 from verify.arithmetic.formats import Format, Truth
 from verify.arithmetic.stochastic import condition_spreads, value_spreads, vjp_spreads
-from verify.conformance.contract import Values, flattened
+from verify.conformance.contract import Values, are_finite, flattened
 from verify.conformance.trial import Expected, Results, Trial
 from verify.laws.subgradients import on_kink, subgradient
 from verify.mistakes.evidence import beyond
@@ -139,7 +139,7 @@ def _value_truths(spec: Spec, fmt: Format, variant: Variant | None, trial: Trial
         answers = in_order(spec.cases[trial.case].expected)
         return [_as_stated(answer, shape, fmt) for answer, shape in zip(answers, trial.shapes, strict=True)]
     inputs, definition = _in_convention(spec, variant, trial.arguments)
-    if _is_known(spec, trial) and not all(map(_are_finite, inputs)):
+    if _is_known(spec, trial) and not are_finite(inputs):
         if not spec.is_unary:
             return ()
         ((x,), (shape,)) = inputs, trial.shapes
@@ -160,10 +160,6 @@ def _value_truths(spec: Spec, fmt: Format, variant: Variant | None, trial: Trial
 def _as_stated(answer: Any, shape: tuple[int, ...], fmt: Format) -> Truth:
     """An answer that is known, as the format has it."""
     return Truth.exactly(np.broadcast_to(np.asarray(answer, np.float64).astype(fmt.dtype), shape))
-
-
-def _are_finite(x: Values) -> bool:
-    return bool(np.isfinite(x.astype(np.float64)).all())
 
 
 def _is_nan(variant: Variant | None, inputs: Sequence[Values], trial: Trial) -> bool:

@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from verify.arithmetic.contracts import DEFAULTS, Contract
-from verify.arithmetic.formats import FORMATS, Format, Truth, error_in_ulp, ulp_exponents
+from verify.arithmetic.errors import Errors
+from verify.arithmetic.formats import FORMATS, Format
 from verify.conformance.contract import Values
-from verify.conformance.judge import CORRECT_ROUNDING, judge
+from verify.conformance.judge import judge
 from verify.conformance.trial import Attempt, Expected, Task, Trial, refused_ranks
 from verify.reports.record import Accuracy, Verdict
 
@@ -76,7 +77,7 @@ def _farthest(due: Expected) -> Floats:
     fmt = FORMATS[due.truth.nearest.dtype.name]
     rest = np.abs(due.truth.fraction)
     with np.errstate(all="ignore"):
-        granted = due.bound.narrower / np.ldexp(1.0, ulp_exponents(due.truth, fmt))
+        granted = due.bound.narrower / due.truth.ulp(fmt)
         beyond, before = np.floor(granted + rest) - rest, np.floor(granted - rest) + rest
     return np.asarray(np.fmax(np.fmax(beyond, before), rest))
 
@@ -124,18 +125,10 @@ def _class_of(
     conditions: Conditions,
     fmt: Format,
 ) -> Accuracy:
-    errors = [error_in_ulp(got, e.truth, fmt) for got, e in zip(results, due, strict=True)]
-    if all((error <= CORRECT_ROUNDING).all() for error in errors):
+    errors = [Errors.of(got, e.truth, fmt) for got, e in zip(results, due, strict=True)]
+    if all(error.rounded.all() for error in errors):
         return Accuracy.CORRECTLY_ROUNDED
-    permitted = conditions(trial)
-    within = (
-        _within(error, e.truth, granted, fmt)
-        for error, e, granted in zip(errors, due, permitted, strict=True)
-    )
-    return Accuracy.CONDITIONED if all(within) else Accuracy.BOUNDED
-
-
-def _within(error: Values, truth: Truth, granted: Values, fmt: Format) -> bool:
-    with np.errstate(all="ignore"):
-        absolute = error * np.ldexp(1.0, ulp_exponents(truth, fmt))
-        return bool(((error <= CORRECT_ROUNDING) | (absolute <= granted)).all())
+    permitted = zip(errors, conditions(trial), strict=True)
+    if all(error.within(granted).all() for error, granted in permitted):
+        return Accuracy.CONDITIONED
+    return Accuracy.BOUNDED

@@ -32,21 +32,16 @@ from verify.conformance.due import narrowed
 from verify.conformance.findings import Finding
 from verify.conformance.plan import Plan
 from verify.conformance.trial import Expected, Task, Trial, attempt, findings_of
-from verify.laws.network import NetworkSubject, bounded_gradients, flat, layers
+from verify.laws.network import (
+    BATCHES,
+    LEARNING_RATES,
+    SIZES,
+    NetworkSubject,
+    bounded_gradients,
+    flat,
+    layers,
+)
 from verify.reports.record import Verdict
-
-SIZES = (
-    (3, 4, 4, 2), (5, 17, 4), (2, 3), (4, 3, 5, 3), (6, 1, 4), (3, 6, 2), (17, 33, 10), (3, 3, 3),
-)  # fmt: skip
-"""The widths of the layers: one hidden layer, two, none, one of a single neuron; wide ones, beyond the widths
-of vectors; and square ones, through which a slope can go the wrong way, and which can be exchanged.
-
-To certify a gradient costs parameters times products: of the widest half a second for each sample, and so it
-meets the small batches first."""
-
-BATCHES = (3, 1, 5, 4, 2)
-
-LEARNING_RATES = (0.125, 0.1, 0.0078125)
 
 SCALES = (1.0, 0.125, 3.0)
 """Of the samples: near the kinks of the hidden layers, and where softmax is all but certain."""

@@ -222,7 +222,7 @@ def _judged(
     off = {(f.aspect, f.case) for f in _off(found, aspects)}
     if off:
         elsewhere = [under(convention) for convention in conventions[1:]]
-        limits = {(t.trial.aspect, t.trial.case) for t in taken if not _is_finite(t.trial)}
+        limits = {(t.trial.aspect, t.trial.case) for t in taken if not t.trial.is_finite}
         right = (
             (convention, findings)
             for excused in (set(), limits)
@@ -303,13 +303,8 @@ def _judge_values(
     own = OPS[spec.name]
     task = Task(spec.name, own.__call__, _optional(spec), value != own and is_kept_by_reference(contract))
     trials = [_value_trial(spec, case, spec.aspect.value, e.inputs, e.settings) for case, e in drawn]
-    trials += [t for t in _known_answers(spec, contract.output) if contract.specials or _is_finite(t)]
+    trials += [t for t in _known_answers(spec, contract.output) if contract.specials or t.is_finite]
     return _judged(spec, value, task, trials, VALUES, conventions, contract, plan)
-
-
-def _is_finite(trial: Trial) -> bool:
-    """Whether a case has nothing but numbers."""
-    return all(np.isfinite(x.astype(np.float64)).all() for x in flattened(trial.arguments))
 
 
 def _value_trial(

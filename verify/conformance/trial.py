@@ -11,7 +11,15 @@ import numpy as np
 from verify.arithmetic.bounds import ErrorBound
 from verify.arithmetic.certified import Undecided
 from verify.arithmetic.formats import Format, Truth
-from verify.conformance.contract import Call, ContractViolation, Values, call, settings_to_pass
+from verify.conformance.contract import (
+    Call,
+    ContractViolation,
+    Values,
+    are_finite,
+    call,
+    flattened,
+    settings_to_pass,
+)
 from verify.conformance.findings import SEVERITY, Finding, Measure
 from verify.conformance.judge import Judgement, judge
 from verify.laws.examples import Example
@@ -41,6 +49,11 @@ class Trial:
     """What a reader should know of the case."""
     rank: int = 2
     """The axes of the input that is computed with; a network takes matrices."""
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether numbers are all that it has."""
+        return are_finite(flattened(self.arguments))
 
 
 class Expected(NamedTuple):

@@ -32,6 +32,21 @@ LOSSES = {
     "sigmoid": "binary_cross_entropy_with_logits",
 }
 
+SIZES = (
+    (3, 4, 4, 2), (5, 17, 4), (2, 3), (4, 3, 5, 3), (6, 1, 4), (3, 6, 2), (17, 33, 10), (3, 3, 3),
+)  # fmt: skip
+"""The widths of the layers of the networks that a check draws: one hidden layer, two, none, one of a single
+neuron; wide ones, beyond the widths of vectors; and square ones, through which a slope can go the wrong way,
+and which can be exchanged.
+
+To certify a gradient costs parameters times products: of the widest half a second for each sample, and so it
+meets the small batches first."""
+
+BATCHES = (3, 1, 5, 4, 2)
+"""Their samples."""
+
+LEARNING_RATES = (0.125, 0.1, 0.0078125)
+
 
 # ------------------------------------------------------------------------------------------------ examples
 

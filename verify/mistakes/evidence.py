@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from verify.arithmetic.bounds import ELEMENTARY_ULP, SLACK, ErrorBound
-from verify.arithmetic.certified import SHARP
-from verify.arithmetic.formats import FLOAT32, FLOAT64, FORMATS, Format, Truth, error_in_ulp, ulp_exponents
+from verify.arithmetic.bounds import ELEMENTARY_ULP, ErrorBound
+from verify.arithmetic.errors import Errors
+from verify.arithmetic.formats import FLOAT32, FLOAT64, FORMATS, Format, Truth
 from verify.laws.examples import Example
 
 Values = npt.NDArray[Any]
@@ -125,15 +125,8 @@ class Evidence:
 
 def beyond(got: Values, truth: Truth, bound: ErrorBound) -> Bools:
     """Where a result is neither correctly rounded nor within a finite bound."""
-    fmt = FORMATS[truth.nearest.dtype.name]
-    with np.errstate(all="ignore"):
-        ulp = np.ldexp(1.0, ulp_exponents(truth, fmt))
-        in_ulp = error_in_ulp(np.asarray(got), truth, fmt)
-        apart = np.abs(_wide(got) - _wide(truth.nearest))  # 1 is more than 1e308 ulp of 5e-324
-        error = np.where(np.isfinite(in_ulp), in_ulp * ulp, apart)
-        known = np.isfinite(bound.deterministic)
-        within = error <= bound.deterministic * SLACK + SHARP * ulp
-        return np.asarray(~((in_ulp <= 0.5) | within) & known)
+    errors = Errors.of(np.asarray(got), truth, FORMATS[truth.nearest.dtype.name])
+    return np.asarray(~errors.within(bound.deterministic) & np.isfinite(bound.deterministic))
 
 
 def granted(one: Floats, other: Floats, bound: Floats, fmt: Format) -> Floats:

@@ -23,10 +23,10 @@ from verify.arithmetic.bounds import LAMBDA, ErrorBound, value_bounds, vjp_bound
 from verify.arithmetic.certified import in_order
 from verify.arithmetic.formats import FORMATS, Format, ulp
 from verify.arithmetic.formulas import formula_of
-from verify.conformance.network import BATCHES, LEARNING_RATES
-from verify.conformance.network import SIZES as NETWORK_SIZES
 from verify.laws.examples import Example, make_example, shape_at
 from verify.laws.laws import laws_of
+from verify.laws.network import BATCHES, LEARNING_RATES
+from verify.laws.network import SIZES as NETWORK_SIZES
 from verify.reports.console import broken_name
 from verify.suggestions import suggestion
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from refnet import OPS
 from verify.arithmetic.bounds import SLACK
-from verify.arithmetic.formats import FLOAT32, Format, Truth, error_in_ulp, ulp_exponents
+from verify.arithmetic.errors import CORRECT_ROUNDING
+from verify.arithmetic.formats import FLOAT32, Format, Truth, error_in_ulp
 from verify.arithmetic.interpolants import Run, numbers, runs
 from verify.conformance.contract import ContractViolation, invoke, results_of
-from verify.conformance.judge import CORRECT_ROUNDING
 from verify.conformance.sweeps.question import Bools, CandidateFails, Floats, Question, Values
 from verify.conformance.sweeps.tables import table
 from verify.conformance.sweeps.tally import Offender, Tally, classes, worst
@@ -124,7 +124,7 @@ def _against_table(
     due = Truth(truth.nearest[part], truth.fraction[part])
     x = numbers(first, count, fmt)
     got = call(x)
-    errors, unit = error_in_ulp(got, due, fmt), np.ldexp(1.0, ulp_exponents(due, fmt))
+    errors, unit = error_in_ulp(got, due, fmt), due.ulp(fmt)
     unsettled = np.zeros(count, np.int8)
     every = Suspects(x, got, errors * unit, np.zeros(count), unit, unsettled)
     yield every.at(~(errors <= CORRECT_ROUNDING))
@@ -211,7 +211,7 @@ def _tallied(question: Question, suspects: Suspects, finite: int) -> Tally:
     if certain.any():
         truth = question.certified(suspects.x[certain], question.fmt)
         errors[certain] = error_in_ulp(suspects.got[certain], truth, question.fmt)
-        units[certain] = np.ldexp(1.0, ulp_exponents(truth, question.fmt))
+        units[certain] = truth.ulp(question.fmt)
     off = ~(errors <= CORRECT_ROUNDING)
     counts = np.array(classes(errors))
     counts[0] += finite - errors.size
@@ -305,7 +305,7 @@ def _offenders(question: Question, off: Suspects, beyond: Bools) -> tuple[Offend
     truth, bounds = question.certified(chosen.x, question.fmt), question.bounds(chosen.x)
     exact = error_in_ulp(chosen.got, truth, question.fmt)
     with np.errstate(all="ignore"):
-        ratios = exact * np.ldexp(1.0, ulp_exponents(truth, question.fmt)) / bounds
+        ratios = exact * truth.ulp(question.fmt) / bounds
     ratios = np.where(np.isfinite(bounds) & ~np.isnan(ratios), ratios, np.inf)
     normals = np.abs(truth.nearest.astype(np.float64)) >= question.fmt.smallest_normal
     shown = zip(chosen.x, truth.nearest, chosen.got, exact, ratios, bounds, normals, strict=True)
