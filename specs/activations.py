@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from specs.maths import exp, is_positive, log, where
+from specs.maths import exp, is_positive, log, saved, where
 from specs.spec import Case, Domain, Form, Input, Kink, Refusal, Setting, Spec, Variant
 
 GOODFELLOW = "Goodfellow, Bengio & Courville, Deep Learning (2016)"
@@ -87,6 +87,11 @@ def _glu(x: Any) -> Any:
 def _gate(x: Any) -> Any:
     """The sigmoid of the second half, for the forms."""
     return 1.0 / (1.0 + np.exp(-_halves(x)[1]))
+
+
+def _glu_from_gate(dy: Any, y: Any, x: Any) -> tuple[Any]:
+    s = saved(_gate(x))
+    return (np.concatenate([dy * s, dy * _halves(x)[0] * (s * (1.0 - s))], -1),)
 
 
 def _rescaled(x: Any, mask: Any, rate: Any) -> Any:
@@ -309,9 +314,7 @@ SPECS = (
                 "a sigmoid that divides, and its derivative from its output",
                 "PyTorch, JAX",
                 value=lambda x: _halves(x)[0] * _gate(x),
-                vjp=lambda dy, y, x: (
-                    np.concatenate([dy * _gate(x), dy * _halves(x)[0] * (_gate(x) * (1.0 - _gate(x)))], -1),
-                ),
+                vjp=_glu_from_gate,
             ),
         ),
         references=(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from specs.activations import GOODFELLOW, shifted_log_softmax, shifted_softmax, unshifted_log_softmax
-from specs.maths import absolute, exp, is_positive, log, log1p, tanh, where, xlogy
+from specs.maths import absolute, exp, is_positive, log, log1p, saved, tanh, where, xlogy
 from specs.spec import Case, Domain, Form, Input, Kink, Refusal, Setting, Spec, Variant
 
 REDUCTION = (Setting("reduction", ("mean", "sum", "none")),)
@@ -264,7 +264,7 @@ SPECS = (
                 ),
                 vjp=lambda dy, y, z, t, *, reduction="mean": (
                     _shared(dy, reduction, z.size)
-                    * (np.where(z < 0, np.exp(-np.abs(z)), 1.0) / (1.0 + np.exp(-np.abs(z))) - t),
+                    * (saved(np.where(z < 0, np.exp(-np.abs(z)), 1.0) / (1.0 + np.exp(-np.abs(z)))) - t),
                 ),
             ),
             Form(
@@ -354,7 +354,8 @@ SPECS = (
                     -(t * shifted_log_softmax(z)).sum(axis=-1), reduction
                 ),
                 vjp=lambda dy, y, z, t, *, reduction="mean": (
-                    np.expand_dims(_shared(dy, reduction, t[..., 0].size), -1) * (shifted_softmax(z) - t),
+                    np.expand_dims(_shared(dy, reduction, t[..., 0].size), -1)
+                    * (saved(shifted_softmax(z)) - t),
                 ),
             ),
             Form(
@@ -365,7 +366,7 @@ SPECS = (
                 ),
                 vjp=lambda dy, y, z, t, *, reduction="mean": (
                     np.expand_dims(_shared(dy, reduction, t[..., 0].size), -1)
-                    * (np.exp(unshifted_log_softmax(z)) - t),
+                    * (saved(np.exp(unshifted_log_softmax(z))) - t),
                 ),
             ),
         ),
@@ -410,7 +411,7 @@ SPECS = (
                 ),
                 vjp=lambda dy, y, z, labels, *, reduction="mean": (
                     np.expand_dims(_shared(dy, reduction, labels.size), -1)
-                    * (shifted_softmax(z) - one_hot(labels, z.shape[-1])),
+                    * (saved(shifted_softmax(z)) - one_hot(labels, z.shape[-1])),
                 ),
             ),
             Form(
@@ -422,7 +423,7 @@ SPECS = (
                 ),
                 vjp=lambda dy, y, z, labels, *, reduction="mean": (
                     np.expand_dims(_shared(dy, reduction, labels.size), -1)
-                    * (np.exp(unshifted_log_softmax(z)) - one_hot(labels, z.shape[-1])),
+                    * (saved(np.exp(unshifted_log_softmax(z))) - one_hot(labels, z.shape[-1])),
                 ),
             ),
         ),

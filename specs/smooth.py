@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from specs.activations import X
-from specs.maths import erf, erfc, exp, is_positive, log, pi, sqrt, where
+from specs.maths import erf, erfc, exp, is_positive, log, pi, saved, sqrt, where
 from specs.spec import Case, Form, Refusal, Setting, Spec, Variant
 
 TURIAN = "Turian, Bergstra & Bengio, Quadratic features and deep architectures for chunking, NAACL (2009)"
@@ -80,8 +80,13 @@ def _stable_logistic(x: Any) -> Any:
 
 
 def _silu_slope_by_product(dy: Any, y: Any, x: Any) -> tuple[Any]:
-    s = _stable_logistic(x)
+    s = saved(_stable_logistic(x))
     return (dy * s + (dy * x) * (s * (1.0 - s)),)
+
+
+def _silu_slope_at_once(dy: Any, y: Any, x: Any) -> tuple[Any]:
+    s = saved(_logistic(x))
+    return (dy * (s * (1.0 + x * (1.0 - s))),)
 
 
 def _mish_by_tanh(x: Any) -> Any:
@@ -89,13 +94,13 @@ def _mish_by_tanh(x: Any) -> Any:
 
 
 def _mish_slope_by_tanh(dy: Any, y: Any, x: Any) -> tuple[Any]:
-    t = np.tanh(_softplus_of(x))
-    return (dy * (t + x * _logistic(x) * (1.0 - t * t)),)
+    t = saved(np.tanh(_softplus_of(x)))
+    return (dy * (t + x * saved(_logistic(x)) * (1.0 - t * t)),)
 
 
 def _mish_slope_by_chain(dy: Any, y: Any, x: Any) -> tuple[Any]:
     softplus = np.logaddexp(x, 0.0)
-    t = np.tanh(softplus)
+    t = saved(np.tanh(softplus))
     inner = (dy * x) * (1.0 - t * t) * np.exp(x - softplus)
     return (dy * t + inner,)
 
@@ -112,11 +117,11 @@ def _gelu_by_erf(x: Any, *, approximate: str = "none") -> Any:
 
 def _gelu_slope_by_erf(dy: Any, y: Any, x: Any, *, approximate: str = "none") -> tuple[Any]:
     if approximate == "tanh":
-        t = np.tanh(_tanh_argument(x))
+        t = saved(np.tanh(_tanh_argument(x)))
         inner = SQRT_TWO_OVER_PI * (1.0 + 3.0 * 0.044715 * (x * x))
         return (dy * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * inner),)
-    density = np.exp(-0.5 * (x * x)) * (SQRT_TWO_OVER_PI * 0.5)
-    return (dy * (0.5 * (1.0 + erf(x * SQRT_HALF)) + x * density),)
+    density = saved(np.exp(-0.5 * (x * x)) * (SQRT_TWO_OVER_PI * 0.5))
+    return (dy * (saved(0.5 * (1.0 + erf(x * SQRT_HALF))) + x * density),)
 
 
 def _gelu_by_erfc(x: Any, *, approximate: str = "none") -> Any:
@@ -127,7 +132,7 @@ def _gelu_by_erfc(x: Any, *, approximate: str = "none") -> Any:
 
 def _gelu_slope_by_erfc(dy: Any, y: Any, x: Any, *, approximate: str = "none") -> tuple[Any]:
     if approximate == "tanh":
-        t = np.tanh(_tanh_argument(x))
+        t = saved(np.tanh(_tanh_argument(x)))
         inner = SQRT_TWO_OVER_PI * (1.0 + 0.044715 * (3.0 * (x * x)))
         change = (dy * x * 0.5) * (1.0 - t) * (1.0 + t) * inner
         return (dy * (0.5 * (1.0 + t)) + change,)
@@ -268,7 +273,7 @@ SPECS = (
                 "x / (1 + exp(-x)), and s (1 + x (1 - s))",
                 "PyTorch, TensorFlow",
                 value=lambda x: x / (1.0 + np.exp(-x)),
-                vjp=lambda dy, y, x: (dy * (_logistic(x) * (1.0 + x * (1.0 - _logistic(x)))),),
+                vjp=_silu_slope_at_once,
             ),
             Form(
                 "x s with a sigmoid that does not overflow, and the product rule",

@@ -15,7 +15,7 @@ import numpy as np
 
 from specs.activations import shifted_log_softmax, shifted_softmax, unshifted_log_softmax
 from specs.losses import BROADCAST, LABELS, LOGITS, REDUCTION, T_BINARY, T_ROW, log_sigmoid, one_hot, reduced
-from specs.maths import exp, is_zero, log, where, zeros
+from specs.maths import exp, is_zero, log, saved, where, zeros
 from specs.spec import Case, Domain, Form, Input, Refusal, Setting, Spec, Variant
 
 WEIGHTS = Input("weights", Domain.WEIGHT, differentiable=False)
@@ -134,7 +134,7 @@ def _slopes_of_labels(
     if reduction == "mean":
         total = np.where(kept, weights[np.where(kept, labels, 0)], 0.0).sum()
         share = 0.0 * dy if np.equal(total, 0.0) else dy / total
-    return (np.expand_dims(share, -1) * (shifted_softmax(z) * t.sum(axis=-1, keepdims=True) - t),)
+    return (np.expand_dims(share, -1) * (saved(shifted_softmax(z)) * t.sum(axis=-1, keepdims=True) - t),)
 
 
 def _smooth(t: Any, label_smoothing: float) -> Any:
@@ -143,7 +143,7 @@ def _smooth(t: Any, label_smoothing: float) -> Any:
 
 def _slopes(dy: Any, z: Any, t: Any, reduction: str) -> Any:
     share = dy * (1.0 / t[..., 0].size) if reduction == "mean" else dy
-    return (np.expand_dims(share, -1) * (shifted_softmax(z) * t.sum(axis=-1, keepdims=True) - t),)
+    return (np.expand_dims(share, -1) * (saved(shifted_softmax(z)) * t.sum(axis=-1, keepdims=True) - t),)
 
 
 SPECS = (
@@ -333,7 +333,7 @@ SPECS = (
                     (dy * (1.0 / z.size) if reduction == "mean" else dy)
                     * (
                         (w * t + 1.0 - t)
-                        * (np.where(z < 0, np.exp(-np.abs(z)), 1.0) / (1.0 + np.exp(-np.abs(z))))
+                        * saved(np.where(z < 0, np.exp(-np.abs(z)), 1.0) / (1.0 + np.exp(-np.abs(z))))
                         - w * t
                     ),
                 ),

@@ -13,6 +13,7 @@ import pytest
 
 from refnet import OPS
 from specs import SPECS
+from tests.candidates import narrow_residuals
 from verify import Verdict, check
 from verify.arithmetic.bounds import SLACK, ErrorBound, value_bounds, vjp_bounds
 from verify.arithmetic.certified import in_order
@@ -70,7 +71,7 @@ def test_the_default_is_a_rung_of_the_ladder() -> None:
 def test_the_words_say_what_is_promised() -> None:
     assert all(len({rung.text for rung in ladder}) == len(ladder) for ladder in LADDERS.values())
     assert LADDERS["float16"][0].text == "float32 inside, one final rounding; subnormal numbers kept"
-    assert "operands of products in tf32" in LADDERS["float32"][-1].text
+    assert "operands of products in tf32" in LADDERS["float32"][3].text
     assert "what the backward keeps in bfloat16" in LADDERS["bfloat16"][2].text
 
 
@@ -146,6 +147,12 @@ RUNGS = (
     ("float32", "linear", linear, LADDERS["float32"][1]),
     ("float32", "linear", flushed(linear), LADDERS["float32"][2]),
     ("float32", "linear", lambda x, w, b: flushed(linear)(in_tf32(x), in_tf32(w), b), LADDERS["float32"][3]),
+    (
+        "float32",
+        "linear",
+        lambda x, w, b: linear(narrow_residuals.saved(x), narrow_residuals.saved(w), b),
+        LADDERS["float32"][4],
+    ),
     ("float64", "tanh", np.tanh, LADDERS["float64"][0]),
     ("float64", "tanh", flushed(np.tanh), LADDERS["float64"][1]),
     ("float16", "sigmoid", through_float32(sigmoid), LADDERS["float16"][0]),
@@ -165,6 +172,10 @@ def test_the_strictest_contract_that_holds_is_reported(
     default = LADDERS[dtype].index(DEFAULTS[dtype])
     granted = LADDERS[dtype].index(rung) <= default
     assert value.verdict is (Verdict.PASS if granted else Verdict.FAIL)
+    if not granted:
+        (diagnosis,) = value.diagnosis
+        assert diagnosis.mistake == "another-contract"
+        assert rung.text in diagnosis.summary
 
 
 @pytest.mark.parametrize("op", ["relu", "sigmoid", "gelu", "softmax", "mse", "layer_norm", "linear"])
@@ -179,7 +190,7 @@ def test_kept_is_never_said_of_what_is_flushed(op: str) -> None:
 
 def test_a_contract_is_claimed_only_where_some_case_tells_it_from_the_next() -> None:
     """Of one and the same result: an exact sum tells nothing of the arithmetic, a subnormal one does."""
-    ladder = LADDERS["float32"]
+    ladder = LADDERS["float32"][:4]
     task = Task("f", OPS["relu"], {}, confirmed=False)
 
     def kept_by(result: float, errors: Sequence[float], results: int = BEYOND_LUCK) -> Contract | None:
@@ -230,6 +241,19 @@ def test_what_is_saved_may_be_used_by_any_form(seed: int) -> None:
         report = check(target, ops=["layer_norm"], dtypes=["float32"], seed=seed, contract=contract)
         verdicts += [o.verdict for o in report.outcomes if o.aspect == "vjp"]
     assert verdicts == [Verdict.FAIL, Verdict.PASS]
+
+
+NARROW = sorted(name for name in vars(narrow_residuals) if name.endswith("_vjp"))
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_what_is_saved_is_the_result_too_and_whatever_a_form_keeps(name: str) -> None:
+    op, functions = name.removesuffix("_vjp"), {name: vars(narrow_residuals)[name]}
+    verdicts = {
+        contract: outcome("vjp", op, "float32", functions, contract).verdict
+        for contract in ((), ("saved=float16",), ("saved=bfloat16",))
+    }
+    assert list(verdicts.values()) == [Verdict.FAIL, Verdict.FAIL, Verdict.PASS]
 
 
 # ------------------------------------------------------------------------------------------- what is promised

@@ -900,6 +900,8 @@ def _bounded_vjp(
             gradients = tuple(_or_as(g, other) for g, other in zip(gradients, others, strict=True))
         if any(form.vjp is not None for form in spec.forms):
             each = bounded_values(op, spec, inputs, settings, grant, statistical)
+            if contract.saved.precision < fmt.precision:
+                each = as_saved(each)
             y = each if isinstance(outputs, tuple) else each[0]
             for found in gradients_of_forms(spec, cotangent, y, in_model(inputs, model), settings):
                 others = _in_memory(found, fmt)

@@ -32,10 +32,10 @@ class Contract:
     """All that a candidate promises, in one dtype.
 
     `output` is the format of the floating arguments and of the results; `inside` that of the computation and
-    of its sums; `saved` that of what a backward keeps, beside the output itself; `products` that in which the
-    operands of a matrix product are read. `flush` grants that subnormal numbers are read, and stored, as 0.
-    With `specials` the known answers at infinities and NaN are due. `variant` is the convention that must be
-    followed: any that is known if it is empty, the reference's if it is "reference".
+    of its sums; `saved` that of what a backward keeps of its forward, the output included; `products` that in
+    which the operands of a matrix product are read. `flush` grants that subnormal numbers are read, and
+    stored, as 0. With `specials` the known answers at infinities and NaN are due. `variant` is the convention
+    that must be followed: any that is known if it is empty, the reference's if it is "reference".
     """
 
     output: Format
@@ -98,6 +98,7 @@ LADDERS: Mapping[str, tuple[Contract, ...]] = MappingProxyType(
             Contract.within(FLOAT32, FLOAT32, flush=False),
             DEFAULTS["float32"],
             replace(DEFAULTS["float32"], products=TF32),
+            replace(DEFAULTS["float32"], products=BFLOAT16),
         ),
         "float16": _looser(DEFAULTS["float16"]),
         "bfloat16": (

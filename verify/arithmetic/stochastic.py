@@ -781,7 +781,7 @@ def _as_kept(
     for y, *forms in zip(own, *others, strict=True):
         spreads = [_spread(y, y), *(_spread(other, y, overflows=True) for other in forms)]
         noisy = arithmetic.rounded(y.samples[:1], np.maximum.reduce(spreads)[None])
-        kept.append(Noisy(noisy, arithmetic).kept())
+        kept.append(Noisy(noisy, arithmetic).kept().saved())
     return tuple.__new__(type(own), kept) if type(own) is not tuple else tuple(kept)
 
 

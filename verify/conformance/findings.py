@@ -87,7 +87,7 @@ def _outcome(
         reason=worst.reason,
         variant=", ".join(dict.fromkeys(finding.variant for finding in findings if finding.variant)),
         worst=worst.worst,
-        diagnosis=diagnose(op, [f.evidence for f in alike if f.evidence]) if failed else (),
+        diagnosis=diagnose(op, [f.evidence for f in alike if f.evidence], worst.keeps) if failed else (),
         replay=replay(worst) if trouble else "",
         keeps=worst.keeps,
         accuracy=worst.accuracy,

@@ -25,8 +25,9 @@ COINCIDENCE = 3.0
 its size is the same with probability 1 / n. The half formats have too few numbers for this."""
 
 
-def diagnose(op: str, evidence: Sequence[Evidence]) -> tuple[Diagnosis, ...]:
-    """The known mistakes that reproduce every failing case, else the shape of the error.
+def diagnose(op: str, evidence: Sequence[Evidence], keeps: str = "") -> tuple[Diagnosis, ...]:
+    """The known mistakes that reproduce every failing case, else the shape of the error; `keeps` says which
+    contract all results keep, if any.
 
     A mistake that is right in all of these cases explains none: it often agrees with the right function, and
     so reproduces whatever is nearly right. One with a constant explains only what none without one does: a
@@ -43,7 +44,7 @@ def diagnose(op: str, evidence: Sequence[Evidence]) -> tuple[Diagnosis, ...]:
         named = tuple(d for mistake in known for d in _named(mistake, evidence))
         if named:
             return named
-    return pattern(op, evidence)
+    return pattern(op, evidence, keeps)
 
 
 def _named(mistake: Mistake, evidence: Sequence[Evidence]) -> Iterator[Diagnosis]:

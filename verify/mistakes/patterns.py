@@ -23,8 +23,9 @@ TYPICAL = 64.0
 """An error is rarely smaller than this part of an ulp: of uniform ones, one in 32."""
 
 
-def pattern(op: str, evidence: Sequence[Evidence]) -> tuple[Diagnosis, ...]:
-    """What all elements that are wrong have in common, else a relation of what came back to what was due."""
+def pattern(op: str, evidence: Sequence[Evidence], keeps: str) -> tuple[Diagnosis, ...]:
+    """What all elements that are wrong have in common, else a relation of what came back to what was due, the
+    contract that all results keep, or the precision that has errors of this size."""
     compared = [c for e in evidence for c in e.compared()]
     for name, summary, holds in _KINDS:
         if all((holds(c) | ~c.wrong).all() for c in compared):
@@ -38,6 +39,8 @@ def pattern(op: str, evidence: Sequence[Evidence]) -> tuple[Diagnosis, ...]:
     constant = _constant_factor(compared)
     if constant is not None:
         return (Diagnosis(constant, f"the result is the right one times {constant}"),)
+    if keeps:
+        return (Diagnosis("another-contract", f"all is right of a computation that promises {keeps}"),)
     for low in (FLOAT32, FLOAT16, BFLOAT16):
         if _is_of_the_size_of(low, op, evidence):
             summary = f"errors of the size of {low.name}: computed in lower precision"

@@ -336,7 +336,7 @@ def _lines(outcome: Outcome, seed: int, width: int) -> Iterator[tuple[str, str]]
         yield "reason", outcome.reason
     for diagnosis in outcome.diagnosis:
         yield "diagnosis", f"{diagnosis.mistake}: {diagnosis.summary}"
-    if outcome.keeps:
+    if outcome.keeps and not any(outcome.keeps in diagnosis.summary for diagnosis in outcome.diagnosis):
         yield "keeps", outcome.keeps
     worst = outcome.worst
     if worst is None:
