@@ -1,8 +1,9 @@
 """How long a sweep takes: `python -m tests.benchmarks.sweeps [--op NAME ...] [--whole]`.
 
 For each operator, blocks of 2^24 numbers of float32 through NumPy, PyTorch or JAX, on one core: nanoseconds
-for a number, of these the candidate's own, and minutes for all 2^32. A sample of blocks has its share of each
-kind: most numbers are so small or so large that a function is simple there. With --whole all are visited.
+for a number, of these the candidate's own, and minutes for all 2^32. The two blocks of subnormal numbers are
+visited, and a sample of the others, in which each kind has its share: most numbers are so small or so large
+that a function is simple there. With --whole all are visited.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from verify.arithmetic.interpolants import numbers
 from verify.conformance.candidate import load
 from verify.conformance.sweeps import Question
 from verify.conformance.sweeps.block import PIECE, examine
-from verify.conformance.sweeps.run import BLOCK, blocks_of
+from verify.conformance.sweeps.run import blocks_of
 
 Function = Callable[..., Any]
 CANDIDATES = {"numpy": "tests.candidates.plain", "torch": "torch", "jax": "jax"}
 EVERY = 17
-"""One block in this many, of 256: prime to the two blocks of each pair of binades and to those of a sign."""
+"""One of the other blocks in this many: prime to the 128 of a sign, so that the two signs take turns."""
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -40,12 +41,17 @@ def seconds(work: Callable[[], Any]) -> float:
 
 def measured(question: Question, function: Function, *, whole: bool) -> tuple[float, float]:
     """Nanoseconds for a number: of the sweep, and of the candidate alone."""
-    blocks = blocks_of(question)[:: 1 if whole else EVERY]
+    blocks = blocks_of(question)
+    subnormal = [blocks.pop(len(blocks) // 2), blocks.pop(0)]
+    sample = blocks[:: 1 if whole else EVERY]
     x = numbers(0x3F800000, PIECE, question.fmt)
     function(x)
-    sweep = sum(seconds(partial(examine, question, function, *block)) for block in blocks)
+    rare, usual = (
+        sum(seconds(partial(examine, question, function, *block)) for block in each)
+        for each in (subnormal, sample)
+    )
     own = min(seconds(partial(function, x)) for _ in range(16))
-    return 1e9 * sweep / (len(blocks) * BLOCK), 1e9 * own / PIECE
+    return 1e9 * (rare + usual * len(blocks) / len(sample)) / 2**32, 1e9 * own / PIECE
 
 
 def main() -> None:

@@ -279,4 +279,4 @@ def _grid(rows: Iterator[tuple[str, ...]] | Sequence[tuple[str, ...]]) -> Table:
 def _equations(*equations: str) -> list[RenderableType]:
     """One below the other, apart if any of them has several lines."""
     apart = "\n\n" if any("\n" in equation for equation in equations) else "\n"
-    return [Text(apart.join(equations), no_wrap=True, overflow="ignore")]
+    return [Text(apart.join(equations), overflow="fold")]
