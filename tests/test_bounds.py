@@ -228,6 +228,33 @@ def test_the_statistical_bound_of_a_long_sum_is_far_below_the_deterministic_one(
     assert 0 < bound.statistical.max() < bound.deterministic.max() / 20
 
 
+def falling(seed: int) -> Values:
+    """Squares that fall by e^-16 along the way: the small ones meet a sum that they do not move."""
+    normal, fall = np.random.default_rng(seed).standard_normal(16384), np.arange(16384) / 16384
+    return np.square(normal * np.exp(-8.0 * fall)).astype(np.float32)
+
+
+@pytest.mark.parametrize("order", ["forwards", "backwards", "pairwise"])
+def test_terms_that_are_lost_in_a_long_sum_are_granted(order: str) -> None:
+    zero = np.float32(0.0)
+    ratios = []
+    for terms in map(falling, range(6)):
+        error = abs(float(ORDERS[order](terms, zero)) - math.fsum(terms.astype(np.float64)))
+        of_all: Any = Bounded(terms, 0.0, granted_model(FLOAT32, statistical=True))
+        total = of_all.sum()
+        assert 0.0 < total.terms.lost < 1e-4 * total.value
+        assert error <= total.error
+        ratios.append(error / (total.error - total.terms.lost))
+    assert (max(ratios) > 1.0) == (order == "forwards")
+
+
+def test_what_the_loss_of_small_terms_grants_is_nothing_among_terms_of_one_size() -> None:
+    for offset in (0.0, 3.0):
+        terms = np.random.default_rng(0).standard_normal(16384) + offset
+        total: Any = Bounded(terms, 0.0, granted_model(FLOAT32, statistical=True)).sum()
+        assert abs(total.terms.lost) < 0.01 * total.error
+
+
 def test_sums_that_are_added_are_one_sum_in_whatever_parts_and_places() -> None:
     """Overlapping patches that are added up have the bound of each element's whole sum, in any order."""
     rng = np.random.default_rng(0)

@@ -9,12 +9,14 @@ A sum of n terms t with value s, added in any order, has two bounds:
 
 * deterministic: u ((n - 2) sum|t| + |s|) to first order. Each of the n - 2 inner additions rounds a partial
   sum of at most sum|t|, and the last one rounds s. A theorem: nothing correct exceeds it.
-* statistical: lambda u sqrt(m^2 n^3 / 3 + v n^2 / 2) + u |s|, with m and v the mean and the variance of the
-  terms. Independent roundings of mean zero give lambda u sqrt(sum of the squared partial sums) with
+* statistical: lambda u sqrt(m^2 n^3 / 3 + v n^2 / 2) + u |s| + l, with m and v the mean and the variance of
+  the terms. Independent roundings of mean zero give lambda u sqrt(sum of the squared partial sums) with
   probability 1 - 2 exp(-lambda^2 / 2) (Azuma's inequality), and the average of that sum over the orders is
   at most m^2 n^3 / 3 + v n^2 / 2. Lambda is such that of all the sums of a check together one exceeds it
-  with the probability `FAILURE`; one that adds thousands of sorted terms, whose partial sums are the largest
-  of all orders, may exceed it.
+  with the probability `FAILURE`. What is not random is stagnation: a term below half an ulp of what has been
+  added up before it is lost, and of falling terms all those at the end are (Connolly, Higham & Mary,
+  Stochastic rounding and its probabilistic backward error analysis, SIAM J. Sci. Comput. 43, 2021); l is the
+  sum of all terms as small as that. Of a matrix product, whose terms are nowhere together, l is 0.
 
 Products that are summed (a matrix product) add one rounding for each term. A term added to a finished sum
 is one more term of the same sum, because an implementation may start from it, as it does from a bias; and two
@@ -161,12 +163,14 @@ class OpenSum:
     products: Floats
     """sum(t^2) over the terms that are rounded products."""
     product_magnitude: Floats
+    lost: Floats
+    """The sum of the terms that vanish where they are added last."""
 
     @classmethod
     def empty(cls, shape: tuple[int, ...]) -> OpenSum:
         """Sums of nothing yet."""
         nothing = np.zeros(shape)
-        return cls(nothing, nothing, nothing, nothing, nothing, nothing)
+        return cls(*[nothing] * 7)
 
     @property
     def arrays(self) -> tuple[Floats, ...]:
@@ -177,6 +181,7 @@ class OpenSum:
             self.inherited,
             self.products,
             self.product_magnitude,
+            self.lost,
         )
 
     def each(self, move: Callable[[Floats], Any]) -> OpenSum:
@@ -192,6 +197,7 @@ class OpenSum:
             self.inherited + error,
             self.products,
             self.product_magnitude,
+            self.lost,
         )
 
     def merged(self, other: OpenSum) -> OpenSum:
@@ -210,7 +216,7 @@ class OpenSum:
             mean = total / np.maximum(n, 1)
             variance = np.maximum(self.squares / np.maximum(n, 1) - mean * mean, 0.0)
             spread = np.where(n > 2, np.sqrt(mean * mean * n**3 / 3 + variance * n**2 / 2), 0.0)
-            likely = LAMBDA * u * (spread + np.sqrt(self.products)) + u * np.abs(total)
+            likely = LAMBDA * u * (spread + np.sqrt(self.products)) + u * np.abs(total) + np.abs(self.lost)
             told = self.squares > SQUARES_UNDERFLOW  # they may also overflow: then `likely` is not a number
             told &= ~is_constant(mean, variance, u)
             rounding = np.where(told, np.fmin(rounding, likely), rounding)
@@ -584,7 +590,8 @@ def _matmul(a: Bounded, b: Bounded) -> Bounded:
     count = _is_term(av, ae) @ _is_term(bv, be)
     squares = (av * av) @ (bv * bv)
     magnitude = av @ bv + inherited
-    terms = OpenSum(count, magnitude, squares, inherited + count * a.model.underflow, squares, magnitude)
+    inherited = inherited + count * a.model.underflow
+    terms = OpenSum(count, magnitude, squares, inherited, squares, magnitude, np.zeros_like(value))
     return Bounded(value, terms.error(value, a.model), a.model, terms)
 
 
@@ -601,8 +608,17 @@ def _sum(a: Bounded, axis: Any = 0, keepdims: bool = False) -> Bounded:
         total(a.error),
         nothing,
         nothing,
+        total(_lost(a, axis)) if a.model.statistical else nothing,
     )
     return Bounded(value, terms.error(value, a.model), a.model, terms)
+
+
+def _lost(a: Bounded, axis: Any) -> Floats:
+    """Terms of a sum that are below half an ulp of the others, each of which may come before them: of the
+    total, and of as much as random signs leave of them."""
+    total = np.abs(a.value.sum(axis=axis, keepdims=True))
+    before = total + LAMBDA * np.sqrt((a.value * a.value).sum(axis=axis, keepdims=True))
+    return np.where(np.abs(a.value) <= a.model.unit_roundoff * before, a.value, 0.0)
 
 
 def _largest(a: Bounded, axis: Any = 0, keepdims: bool = False, initial: Any = None) -> Bounded:
