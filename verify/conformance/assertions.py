@@ -37,9 +37,10 @@ def assert_conforms(
         AssertionError: something fails; the message is the report.
         UsageError: there is no such operator, dtype, level or case.
     """
-    name = getattr(function, "__name__", type(function).__name__)
+    name = _name(function)
     functions = {op: function} if vjp is None else {op: function, f"{op}_vjp": vjp}
-    candidate = Candidate(name, "", functions, (), partial(_replay, name))
+    given = f"{name}, {op!r}" if vjp is None else f"{name}, {op!r}, {_name(vjp)}"
+    candidate = Candidate(name, "", functions, (), partial(_replay, given))
     report = judge_candidate(candidate, select([op], dtypes, level, seed, case, contract))
     if report.exit_code():
         text = StringIO()
@@ -47,8 +48,12 @@ def assert_conforms(
         raise AssertionError(f"{name} does not conform to {op}\n\n{text.getvalue()}")
 
 
-def _replay(name: str, place: Place) -> str:
-    op, dtypes, level, seed, case = place.op, [place.dtype], place.level, place.seed, place.case
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def _replay(given: str, place: Place) -> str:
+    dtypes, level, seed, case = [place.dtype], place.level, place.seed, place.case
     numbered = "" if place.swept is not None else f", {case=}"
     promised = f", contract={place.promises}" if place.promises else ""
-    return f"assert_conforms({name}, {op!r}, ..., {dtypes=}, {level=}, {seed=}{numbered}{promised})"
+    return f"assert_conforms({given}, {dtypes=}, {level=}, {seed=}{numbered}{promised})"
