@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
@@ -16,29 +17,38 @@ rounds."""
 
 
 class Deviation(NamedTuple):
-    """One aspect of an operator in which a library deviates."""
+    """Where an operator of a library deviates: regular expressions for its aspects, and for what the report
+    says of them."""
 
     name: str
     aspect: str
     says: str
-    """A part of the reason or of the diagnosis in the report."""
     cause: str
     dtypes: tuple[str, ...] = ALL
     met: Met = "always"
 
+    def concerns(self, aspect: str) -> bool:
+        return re.fullmatch(self.aspect, aspect) is not None
 
-def rounds(aspect: str, *dtypes: str) -> Deviation:
+    def explains(self, aspect: str, reason: str) -> bool:
+        return self.concerns(aspect) and re.search(self.says, reason) is not None
+
+
+def rounds() -> Deviation:
     """In a 16-bit format, an operator that is made of several operations of the library.
 
-    The contract grants float32 inside and one rounding at the end.
+    The contract grants float32 inside and one rounding at the end. Where it shows depends on the processor:
+    one that computes in the format rounds more often.
     """
+    off = r"beyond what (any|random) rounding|off by [0-9]\S* where|in another memory layout"
     cause = "every operation rounds to the format, and not the last one alone"
-    return Deviation("rounds-in-between", aspect, "", cause, dtypes or HALF)
+    return Deviation("rounds-in-between", ".*", off, cause, HALF, met="sometimes")
 
 
 def nan_for(says: str, cause: str) -> Deviation:
     """NaN at an infinity where the limit is a number."""
-    return Deviation("nan-at-infinity", "contract:special-values", says, cause)
+    aspects, says = "contract:special-values|sweep:value", f"{says}|not the limit at"
+    return Deviation("nan-at-infinity", aspects, says, cause)
 
 
 def hidden(aspect: str, *dtypes: str) -> Deviation:
@@ -70,8 +80,8 @@ def softmax_of_float32(aspect: str) -> Deviation:
 PRODUCT_WITH_0 = "x times a gate that is 0 at minus infinity"
 GELU_TANH = Deviation(
     "nan-where-a-square-overflows",
-    "vjp",
-    "gelu-gradient-zero-times-infinity",
+    "vjp|sweep:vjp",
+    "gelu-gradient-zero-times-infinity|16384 of these are NaN",
     "by tanh the slope has the product of 1 - tanh(u)^2, which is 0, and the slope of u, in which x^2 "
     "overflows",
     ("float64", "float32", "bfloat16"),
@@ -201,17 +211,15 @@ DEVIATIONS: Mapping[tuple[str, str], tuple[Deviation, ...]] = {
     ("torch", "hard_swish"): (nan_for("hard-swish-of-minus-infinity", PRODUCT_WITH_0),),
     ("torch", "softsign"): (
         nan_for("softsign-of-infinity", "infinity over infinity"),
-        rounds("value"),
-        rounds("vjp"),
-        rounds("law:vjp-additive", "bfloat16"),
+        rounds(),
     ),
-    ("torch", "log_sigmoid"): (rounds("vjp"),),
+    ("torch", "log_sigmoid"): (rounds(),),
     ("torch", "silu"): (nan_for("silu-of-minus-infinity", PRODUCT_WITH_0),),
     ("torch", "mish"): (nan_for("mish-of-minus-infinity", PRODUCT_WITH_0),),
     ("torch", "gelu"): (nan_for("gelu-of-minus-infinity", PRODUCT_WITH_0), GELU_TANH),
-    ("torch", "glu"): (rounds("vjp"),),
-    ("torch", "layer_norm"): (rounds("vjp"), rounds("law:gradient-sums-to-zero")),
-    ("torch", "batch_norm"): (rounds("value"), rounds("vjp"), rounds("contract:layout")),
+    ("torch", "glu"): (rounds(),),
+    ("torch", "layer_norm"): (rounds(),),
+    ("torch", "batch_norm"): (rounds(),),
     ("torch", "batch_norm_training"): (
         Deviation(
             "statistics-are-buffers",
@@ -219,26 +227,23 @@ DEVIATIONS: Mapping[tuple[str, str], tuple[Deviation, ...]] = {
             "has no batch_norm_training_vjp",
             "the running statistics are written in place, and no gradient goes through them",
         ),
-        rounds("value"),
-        rounds("contract:layout"),
+        rounds(),
     ),
     ("torch", "batch_norm_inference"): (
         foreign_memory(
-            "batch_norm_inference_vjp in another memory layout (strided)",
+            "batch_norm_inference_vjp in another memory layout .strided",
             "the backward for matrices reads gamma, mean and var of any stride as if they were contiguous: "
             "other numbers, and memory beyond their end",
         ),
-        rounds("contract:layout"),
+        rounds(),
     ),
-    ("torch", "group_norm"): (rounds("vjp"),),
+    ("torch", "group_norm"): (rounds(),),
     ("torch", "instance_norm"): (
         foreign_memory(
             "instance_norm_vjp in another memory layout",
             "the backward takes a dy of one example that lies channels last for one that lies channels first",
         ),
-        rounds("value"),
-        rounds("vjp"),
-        rounds("contract:layout", "bfloat16"),
+        rounds(),
     ),
     ("torch", "conv2d"): (
         Deviation(
@@ -250,22 +255,29 @@ DEVIATIONS: Mapping[tuple[str, str], tuple[Deviation, ...]] = {
             ("bfloat16",),
         ),
     ),
-    ("torch", "max_pool2d"): (rounds("vjp", "bfloat16"),),
-    ("torch", "avg_pool2d"): (rounds("vjp"),),
-    ("torch", "rnn_cell"): (rounds("value"), rounds("vjp")),
-    ("torch", "lstm_cell"): (rounds("value"), rounds("vjp"), rounds("law:vjp-additive", "bfloat16")),
-    ("torch", "gru_cell"): (rounds("value"), rounds("vjp"), rounds("law:vjp-additive", "bfloat16")),
-    ("torch", "mae"): (rounds("value", "float16"),),
-    ("torch", "huber"): (rounds("value", "bfloat16"), rounds("vjp")),
-    ("torch", "nll"): (rounds("value"),),
-    ("torch", "kl_divergence"): (KL_RULED_OUT, rounds("value"), rounds("vjp")),
+    ("torch", "max_pool2d"): (rounds(),),
+    ("torch", "avg_pool2d"): (rounds(),),
+    ("torch", "rnn_cell"): (rounds(),),
+    ("torch", "lstm_cell"): (rounds(),),
+    ("torch", "gru_cell"): (rounds(),),
+    ("torch", "mae"): (rounds(),),
+    ("torch", "huber"): (rounds(),),
+    ("torch", "nll"): (rounds(),),
+    ("torch", "kl_divergence"): (
+        KL_RULED_OUT,
+        rounds(),
+    ),
     ("torch", "weighted_softmax_cross_entropy_with_integer_labels"): (
-        rounds("value"),
-        rounds("vjp"),
+        Deviation(
+            "nan-times-0",
+            "law:ignored-examples-do-not-matter",
+            "nan instead of 0.0",
+            "the gradient of an ignored example is its softmax times 0: NaN where a logit is. In the wider "
+            "formats a convention is recognised, of which no law is stated",
+            HALF,
+        ),
+        rounds(),
         hidden("contract:special-values"),
-        rounds("law:gradient-sums-to-zero"),
-        rounds("law:plain-without-weights"),
-        rounds("law:ignored-examples-do-not-matter", "bfloat16"),
     ),
     ("torch", "weighted_softmax_cross_entropy"): (
         Deviation(
@@ -274,59 +286,45 @@ DEVIATIONS: Mapping[tuple[str, str], tuple[Deviation, ...]] = {
             "a class ruled out costs nothing",
             "the loss is the sum of w t log_softmax(z), and 0 times minus infinity is NaN",
         ),
-        rounds("value"),
-        rounds("vjp"),
-        rounds("law:gradient-sums-to-zero"),
-        rounds("law:vjp-additive", "bfloat16"),
-        rounds("law:gradient-reductions-agree", "float16"),
+        rounds(),
     ),
-    ("torch", "weighted_binary_cross_entropy_with_logits"): (
-        rounds("value"),
-        rounds("vjp"),
-        rounds("law:gradient-reductions-agree", "bfloat16"),
-    ),
+    ("torch", "weighted_binary_cross_entropy_with_logits"): (rounds(),),
     ("torch", "momentum_step"): (
-        rounds("step"),
+        rounds(),
         hidden("contract:special-values"),
         hidden("law:several-steps"),
         hidden("law:nan-propagates"),
-        rounds("law:batch-independent", "bfloat16"),
     ),
     ("torch", "adam_step"): (
-        rounds("step"),
+        rounds(),
         eps_lost("contract:special-values"),
         eps_lost("law:zero-gradient"),
     ),
     ("torch", "adamw_step"): (
-        rounds("step"),
+        rounds(),
         eps_lost("contract:special-values"),
         eps_lost("law:zero-gradient"),
     ),
     ("torch", "rmsprop_step"): (
-        rounds("step"),
-        rounds("law:several-steps"),
+        rounds(),
         eps_lost("contract:special-values"),
         eps_lost("law:zero-gradient"),
     ),
     ("torch", "adagrad_step"): (
-        rounds("step"),
-        rounds("law:several-steps"),
+        rounds(),
         eps_lost("contract:special-values"),
         eps_lost("law:zero-gradient"),
     ),
-    ("torch", "clip_by_global_norm"): (rounds("step"),),
-    ("jax", "leaky_relu"): (rounds("value"), rounds("vjp")),
-    ("jax", "hard_sigmoid"): (rounds("value"), rounds("vjp", "float16"), rounds("law:reflection", "float16")),
+    ("torch", "clip_by_global_norm"): (rounds(),),
+    ("jax", "leaky_relu"): (rounds(),),
+    ("jax", "hard_sigmoid"): (rounds(),),
     ("jax", "hard_swish"): (
         nan_for("hard-swish-of-minus-infinity", PRODUCT_WITH_0),
-        rounds("value"),
-        rounds("vjp"),
-        rounds("law:difference-is-x"),
-        rounds("law:vjp-additive", "bfloat16"),
+        rounds(),
     ),
-    ("jax", "elu"): (rounds("value"), rounds("vjp")),
-    ("jax", "celu"): (rounds("value", "float16"), rounds("vjp")),
-    ("jax", "selu"): (rounds("value"), rounds("vjp")),
+    ("jax", "elu"): (rounds(),),
+    ("jax", "celu"): (rounds(),),
+    ("jax", "selu"): (rounds(),),
     ("jax", "softsign"): (
         nan_for("softsign-of-infinity", "infinity over infinity"),
         Deviation(
@@ -337,75 +335,41 @@ DEVIATIONS: Mapping[tuple[str, str], tuple[Deviation, ...]] = {
             "the largest number: 1 / (1 + |x|) is left of it",
             ("float64", "float32", "bfloat16"),
         ),
-        rounds("value"),
-        rounds("vjp", "float16"),
-        rounds("law:vjp-additive", "bfloat16"),
+        rounds(),
     ),
-    ("jax", "log_sigmoid"): (rounds("value"), rounds("vjp")),
-    ("jax", "softplus"): (rounds("value"), rounds("vjp"), rounds("law:difference-is-x", "bfloat16")),
+    ("jax", "log_sigmoid"): (rounds(),),
+    ("jax", "softplus"): (rounds(),),
     ("jax", "silu"): (
         nan_for("silu-of-minus-infinity", PRODUCT_WITH_0),
-        rounds("value"),
-        rounds("vjp"),
-        rounds("law:difference-is-x"),
-        rounds("law:vjp-additive", "bfloat16"),
+        rounds(),
     ),
     ("jax", "mish"): (
         nan_for("mish-of-minus-infinity", PRODUCT_WITH_0),
-        rounds("value"),
-        rounds("vjp"),
-        rounds("law:vjp-additive", "bfloat16"),
+        rounds(),
     ),
     ("jax", "gelu"): (
         nan_for("gelu-of-minus-infinity", PRODUCT_WITH_0),
         GELU_TANH,
-        rounds("value"),
-        rounds("vjp", "float16"),
-        rounds("law:difference-is-x"),
-        rounds("law:vjp-additive", "bfloat16"),
+        rounds(),
     ),
-    ("jax", "glu"): (rounds("value"), rounds("vjp")),
-    ("jax", "layer_norm"): (
-        rounds("value"),
-        rounds("vjp"),
-        rounds("law:shift-invariant"),
-        rounds("law:gradient-sums-to-zero", "float16"),
-        rounds("law:permutation-equivariant"),
-        rounds("law:vjp-additive", "bfloat16"),
-    ),
-    ("jax", "batch_norm"): (rounds("value"), rounds("vjp"), rounds("law:vjp-additive", "bfloat16")),
-    ("jax", "group_norm"): (rounds("value"), rounds("vjp")),
-    ("jax", "instance_norm"): (
-        rounds("value"),
-        rounds("vjp"),
-        rounds("law:vjp-additive", "bfloat16"),
-        rounds("law:vjp-homogeneous", "float16"),
-    ),
-    ("jax", "batch_norm_inference"): (rounds("value"), rounds("vjp")),
-    ("jax", "huber"): (
-        rounds("value", "bfloat16"),
-        rounds("vjp"),
-        rounds("law:gradient-reductions-agree"),
-    ),
-    ("jax", "log_cosh"): (
-        rounds("value"),
-        rounds("vjp"),
-        rounds("law:zero-when-perfect", "bfloat16"),
-        rounds("law:gradient-reductions-agree"),
-        rounds("law:vjp-additive", "bfloat16"),
-    ),
+    ("jax", "glu"): (rounds(),),
+    ("jax", "layer_norm"): (rounds(),),
+    ("jax", "batch_norm"): (rounds(),),
+    ("jax", "group_norm"): (rounds(),),
+    ("jax", "instance_norm"): (rounds(),),
+    ("jax", "batch_norm_inference"): (rounds(),),
+    ("jax", "huber"): (rounds(),),
+    ("jax", "log_cosh"): (rounds(),),
     ("jax", "kl_divergence"): (KL_RULED_OUT,),
     ("jax", "adam_step"): (
-        rounds("step"),
-        rounds("law:several-steps"),
+        rounds(),
         eps_lost("contract:special-values"),
         eps_lost("law:zero-gradient"),
         beta_lost("contract:special-values"),
         beta_lost("law:zero-gradient"),
     ),
     ("jax", "rmsprop_step"): (
-        rounds("step"),
-        rounds("law:several-steps"),
+        rounds(),
         hidden("contract:special-values", "bfloat16"),
         eps_lost("contract:special-values"),
         eps_lost("law:zero-gradient"),
@@ -417,15 +381,21 @@ DEVIATIONS: Mapping[tuple[str, str], tuple[Deviation, ...]] = {
         softmax_of_float32("law:order-of-keys"),
         softmax_of_float32("law:vjp-additive"),
     ),
-    ("torch", "prelu"): (rounds("vjp"),),
-    ("jax", "one_hot"): (rounds("vjp"),),
-    ("jax", "conv2d"): (GROUPS_BY_ZEROS, rounds("value"), rounds("vjp", "bfloat16")),
-    ("jax", "conv_transpose2d"): (rounds("value"),),
-    ("jax", "conv1d"): (GROUPS_BY_ZEROS, rounds("value"), rounds("vjp", "bfloat16")),
-    ("jax", "max_pool2d"): (rounds("vjp", "bfloat16"),),
-    ("jax", "avg_pool2d"): (rounds("value"), rounds("vjp")),
+    ("torch", "prelu"): (rounds(),),
+    ("jax", "one_hot"): (rounds(),),
+    ("jax", "conv2d"): (
+        GROUPS_BY_ZEROS,
+        rounds(),
+    ),
+    ("jax", "conv_transpose2d"): (rounds(),),
+    ("jax", "conv1d"): (
+        GROUPS_BY_ZEROS,
+        rounds(),
+    ),
+    ("jax", "max_pool2d"): (rounds(),),
+    ("jax", "avg_pool2d"): (rounds(),),
     ("jax", "momentum_step"): (
-        rounds("step"),
+        rounds(),
         Deviation("settings", "contract:settings", "takes no", "its momentum has no dampening and no decay"),
     ),
     ("torch", "multi_head_attention"): (
@@ -436,15 +406,17 @@ DEVIATIONS: Mapping[tuple[str, str], tuple[Deviation, ...]] = {
             "the backward of the fused attention takes exp(score - logsumexp) for a probability: above 1 "
             "where the score rounds otherwise than in the forward, by 6e-6 at scores of 1e10 in float64, and "
             "infinite at 1e174. SDPBackend.MATH is right",
-            WIDE,
+            (*WIDE, "bfloat16"),
             met="sometimes",
         ),
+        rounds(),
     ),
-    ("torch", "softmax"): (rounds("value"),),
-    ("torch", "log_softmax"): (rounds("value"), rounds("vjp", "float16")),
+    ("torch", "sigmoid"): (rounds(),),
+    ("torch", "hinge"): (rounds(),),
+    ("torch", "softmax"): (rounds(),),
+    ("torch", "log_softmax"): (rounds(),),
     ("torch", "logsumexp"): (
-        rounds("value"),
-        rounds("vjp", "float16"),
+        rounds(),
         Deviation(
             "derivative-from-a-rounded-output",
             "vjp",
@@ -462,111 +434,44 @@ DEVIATIONS: Mapping[tuple[str, str], tuple[Deviation, ...]] = {
             "a NaN among the probabilities is refused",
             ("float64", "float32"),
         ),
-        rounds("value"),
+        rounds(),
         Deviation("clamped-and-rounded", "contract:special-values", "all elements of input", CLAMPED, HALF),
         Deviation("clamped-and-rounded", "vjp", "", CLAMPED, HALF),
         Deviation("nan-refused", "law:nan-propagates", "", "a NaN among the probabilities is refused"),
     ),
-    ("torch", "binary_cross_entropy_with_logits"): (
-        rounds("value"),
-        rounds("vjp"),
-        rounds("law:composition"),
-    ),
+    ("torch", "binary_cross_entropy_with_logits"): (rounds(),),
     ("torch", "softmax_cross_entropy"): (
         RULED_OUT,
-        rounds("value"),
-        rounds("vjp"),
-        rounds("law:gradient-sums-to-zero"),
-        rounds("law:vjp-additive", "bfloat16"),
+        rounds(),
     ),
-    ("torch", "softmax_cross_entropy_with_integer_labels"): (
-        rounds("value"),
-        rounds("vjp"),
-        rounds("law:gradient-sums-to-zero"),
-        rounds("law:composition"),
-    ),
-    ("torch", "mse"): (
-        rounds("value"),
-        rounds("vjp"),
-        rounds("law:gradient-reductions-agree", "bfloat16"),
-    ),
-    ("torch", "sgd_step"): (rounds("step"),),
-    ("torch", "mlp"): (rounds("value"),),
-    ("torch", "mlp_gradients"): (rounds("value"),),
-    ("torch", "sgd_epoch"): (rounds("epoch"),),
-    ("jax", "sigmoid"): (
-        rounds("value"),
-        rounds("vjp", "float16"),
-        rounds("law:reflection"),
-    ),
-    ("jax", "tanh"): (rounds("vjp"),),
-    ("jax", "softmax"): (
-        rounds("value"),
-        rounds("vjp"),
-        rounds("law:vjp-homogeneous", "float16"),
-        rounds("law:sums-to-one", "bfloat16"),
-    ),
-    ("jax", "log_softmax"): (
-        rounds("value"),
-        rounds("vjp"),
-    ),
-    ("jax", "logsumexp"): (
-        rounds("value"),
-        rounds("vjp"),
-    ),
-    ("jax", "linear"): (
-        rounds("value"),
-        rounds("vjp", "bfloat16"),
-    ),
+    ("torch", "softmax_cross_entropy_with_integer_labels"): (rounds(),),
+    ("torch", "mse"): (rounds(),),
+    ("torch", "sgd_step"): (rounds(),),
+    ("torch", "mlp"): (rounds(),),
+    ("torch", "mlp_gradients"): (rounds(),),
+    ("torch", "sgd_epoch"): (rounds(),),
+    ("jax", "sigmoid"): (rounds(),),
+    ("jax", "tanh"): (rounds(),),
+    ("jax", "softmax"): (rounds(),),
+    ("jax", "log_softmax"): (rounds(),),
+    ("jax", "logsumexp"): (rounds(),),
+    ("jax", "linear"): (rounds(),),
     ("jax", "binary_cross_entropy"): (
         LOG1P,
-        rounds("value"),
-        rounds("vjp"),
-        rounds("law:gradient-reductions-agree"),
-        rounds("law:vjp-additive", "bfloat16"),
+        rounds(),
     ),
-    ("jax", "binary_cross_entropy_with_logits"): (
-        rounds("value"),
-        rounds("vjp"),
-        rounds("law:gradient-reductions-agree"),
-        rounds("law:composition", "bfloat16"),
-        rounds("law:vjp-additive", "bfloat16"),
-    ),
-    ("jax", "categorical_cross_entropy"): (
-        rounds("value"),
-        rounds("vjp"),
-        rounds("law:vjp-additive", "float16"),
-    ),
+    ("jax", "binary_cross_entropy_with_logits"): (rounds(),),
+    ("jax", "categorical_cross_entropy"): (rounds(),),
     ("jax", "softmax_cross_entropy"): (
         RULED_OUT,
-        rounds("value"),
-        rounds("vjp"),
-        rounds("law:gradient-sums-to-zero"),
-        rounds("law:permutation-equivariant"),
-        rounds("law:gradient-reductions-agree", "float16"),
-        rounds("law:vjp-additive", "bfloat16"),
+        rounds(),
     ),
-    ("jax", "softmax_cross_entropy_with_integer_labels"): (
-        rounds("value"),
-        rounds("vjp"),
-        rounds("law:shift-invariant"),
-        rounds("law:gradient-sums-to-zero"),
-        rounds("law:composition"),
-        rounds("law:gradient-reductions-agree", "float16"),
-        rounds("law:vjp-homogeneous", "float16"),
-        rounds("law:vjp-additive", "bfloat16"),
-    ),
-    ("jax", "mse"): (
-        rounds("value"),
-        rounds("vjp"),
-    ),
-    ("jax", "sgd_step"): (
-        rounds("step"),
-        rounds("vjp"),
-    ),
-    ("jax", "mlp"): (rounds("value"),),
-    ("jax", "mlp_gradients"): (rounds("value"),),
-    ("jax", "sgd_epoch"): (rounds("epoch"),),
+    ("jax", "softmax_cross_entropy_with_integer_labels"): (rounds(),),
+    ("jax", "mse"): (rounds(),),
+    ("jax", "sgd_step"): (rounds(),),
+    ("jax", "mlp"): (rounds(),),
+    ("jax", "mlp_gradients"): (rounds(),),
+    ("jax", "sgd_epoch"): (rounds(),),
     ("onnxruntime", "leaky_relu"): no_kernel(),
     ("onnxruntime", "prelu"): no_kernel(),
     ("onnxruntime", "hard_sigmoid"): no_kernel(),

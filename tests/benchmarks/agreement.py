@@ -53,7 +53,7 @@ def cell(library: str, outcome: Outcome) -> str:
         name = outcome.variant.partition(":")[0]
         return f"{error} ({name})" if name else error
     known = deviations.of(library, outcome.op, outcome.dtype, "ci")
-    names = [row.name for row in known if row.aspect == outcome.aspect]
+    names = [row.name for row in known if row.concerns(outcome.aspect)]
     return " ".join([outcome.verdict.value, error, *(f"({name})" for name in names)])
 
 

@@ -170,7 +170,7 @@ def _score(library: str, op: str, aspect: str, measured: Sequence[Measured]) -> 
         library,
         op,
         aspect,
-        ", ".join(row.name for row in known if row.aspect == aspect),
+        ", ".join(row.name for row in known if row.concerns(aspect)),
         len(measured),
         verdicts.count(Verdict.INCONCLUSIVE),
         max(decided, default=0.0),
