@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from specs.maths import as_computed, exp, kept, sqrt, where
+from specs.maths import as_computed, exp, kept, saved, sqrt, where
 from specs.spec import Case, Domain, Form, Input, Refusal, Setting, Spec, Variant
 
 VASWANI = "Vaswani et al., Attention is all you need, NeurIPS 2017, arXiv:1706.03762"
@@ -102,14 +102,14 @@ def _form(
     factors: Callable[[Any, Any], tuple[Any, Any, float]],
     *,
     by_logarithm: bool = False,
+    from_output: bool = False,
     align: Callable[[int, int], Any] = top_left,
     shared: bool = False,
 ) -> Form:
     """Attention and its gradient, with the scale in the place of `factors` (queries, keys, scores); the
     weights and their gradients are kept in memory between two products.
 
-    The gradient of a softmax with the weights p takes sum(p dp); `by_logarithm` has it from the output, as
-    sum(dy y).
+    The gradient of a softmax with the weights p takes sum(p dp), or `from_output` sum(dy y), which is equal.
     """
 
     def weights_of(q: Any, k: Any, mask: Any, causal: bool, scale: Any) -> tuple[Any, Any]:
@@ -126,15 +126,16 @@ def _form(
         dy: Any, y: Any, q: Any, k: Any, v: Any, mask: Any, *, causal: bool = False, scale: Any = None
     ) -> tuple[Any, ...]:
         allowed, weights = weights_of(q, k, mask, causal, scale)
+        weights = weights if by_logarithm else saved(weights)
         of_q, of_k, of_scores = factors(q, scale)
         dp = kept(dy @ v.swapaxes(-1, -2))
-        inner = (dy * y if by_logarithm else weights * dp).sum(axis=-1, keepdims=True)
+        inner = (dy * y if from_output else weights * dp).sum(axis=-1, keepdims=True)
         ds = kept(np.where(allowed, weights * (dp - inner), 0.0)) * of_scores
         dq = (ds @ (k * of_k)) * of_q
         dk = (ds.swapaxes(-1, -2) @ (q * of_q)) * of_k
         return dq, dk, kept(weights).swapaxes(-1, -2) @ dy
 
-    return Form(name, used_by, None if by_logarithm else value, vjp)
+    return Form(name, used_by, None if from_output else value, vjp)
 
 
 def _forms(**convention: Any) -> tuple[Form, ...]:
@@ -146,8 +147,10 @@ def _forms(**convention: Any) -> tuple[Form, ...]:
             "FlashAttention, PyTorch",
             _on_queries,
             by_logarithm=True,
+            from_output=True,
             **convention,
         ),
+        _form("ds = p (dp - sum(dy y))", "by hand", _on_queries, from_output=True, **convention),
     )
 
 

@@ -366,7 +366,7 @@ SPECS = (
                 ),
                 vjp=lambda dy, y, z, t, *, reduction="mean": (
                     np.expand_dims(_shared(dy, reduction, t[..., 0].size), -1)
-                    * (saved(np.exp(unshifted_log_softmax(z))) - t),
+                    * (np.exp(saved(unshifted_log_softmax(z))) - t),
                 ),
             ),
         ),
@@ -423,7 +423,7 @@ SPECS = (
                 ),
                 vjp=lambda dy, y, z, labels, *, reduction="mean": (
                     np.expand_dims(_shared(dy, reduction, labels.size), -1)
-                    * (saved(np.exp(unshifted_log_softmax(z))) - one_hot(labels, z.shape[-1])),
+                    * (np.exp(saved(unshifted_log_softmax(z))) - one_hot(labels, z.shape[-1])),
                 ),
             ),
         ),

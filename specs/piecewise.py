@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from specs.activations import X
-from specs.maths import exp, is_positive, where
+from specs.maths import exp, is_positive, saved, where
 from specs.normalisation import by_channel, other_axes
 from specs.spec import Case, Form, Input, Kink, Refusal, Setting, Spec, Variant
 
@@ -331,7 +331,7 @@ SPECS = (
                 "derivative alpha (expm1(x) + 1)",
                 "JAX",
                 vjp=lambda dy, y, x, *, alpha=1.0: (
-                    np.where(x > 0, dy, (dy * alpha) * (np.expm1(np.minimum(x, 0.0)) + 1.0)),
+                    np.where(x > 0, dy, (dy * alpha) * saved(np.expm1(np.minimum(x, 0.0)) + 1.0)),
                 ),
             ),
         ),
@@ -411,7 +411,7 @@ SPECS = (
                         x > 0,
                         (SELU_SCALE / DIGITS) * dy,
                         ((SELU_SCALE / DIGITS) * dy * (SELU_ALPHA / DIGITS))
-                        * (np.expm1(np.minimum(x, 0.0)) + 1.0),
+                        * saved(np.expm1(np.minimum(x, 0.0)) + 1.0),
                     ),
                 ),
             ),

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from specs.activations import GOODFELLOW
-from specs.maths import exp, kept
+from specs.maths import exp, kept, saved
 from specs.spec import Case, Form, Input, Refusal, Spec, Variant
 
 CHO = "Cho et al., Learning phrase representations using RNN encoder-decoder, EMNLP 2014, arXiv:1406.1078"
@@ -168,8 +168,8 @@ def _lstm_vjp_from_gates(
     apart: bool = False,
 ) -> tuple[Any, ...]:
     dh, dc = dy
-    s = _lstm_gates(x, h, c, w_x, w_h, b, order, forget_bias, apart)
-    t = kept(np.tanh(s.c))
+    s = _Lstm(*map(saved, _lstm_gates(x, h, c, w_x, w_h, b, order, forget_bias, apart)))
+    t = saved(kept(np.tanh(s.c)))
     e = kept(dc + kept(kept(dh * s.o) * _slope_of_tanh(t)))
     gates = {
         "i": kept(kept(e * s.g) * _slope(s.i)),
@@ -237,7 +237,7 @@ def _gru_vjp_from_gates(
     opens_to_the_candidate: bool = False,
     apart: bool = False,
 ) -> tuple[Any, ...]:
-    r, z, n, memory = _gru_gates(x, h, w_x, w_h, b_x, b_h, order, reset_before, apart)
+    r, z, n, memory = map(saved, _gru_gates(x, h, w_x, w_h, b_x, b_h, order, reset_before, apart))
     of_z = kept(z * dy)
     of_rest = kept(dy - of_z)
     dn, passed = (of_z, of_rest) if opens_to_the_candidate else (of_rest, of_z)

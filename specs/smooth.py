@@ -205,7 +205,7 @@ SPECS = (
                 "-logaddexp(-x, 0), and its derivative as exp(-x - logaddexp(-x, 0))",
                 "JAX",
                 value=lambda x: -np.logaddexp(-x, 0.0),
-                vjp=lambda dy, y, x: (dy * np.exp(-x - np.logaddexp(-x, 0.0)),),
+                vjp=lambda dy, y, x: (dy * saved(np.exp(-x - np.logaddexp(-x, 0.0))),),
             ),
         ),
         references=(GLOROT,),
@@ -240,7 +240,7 @@ SPECS = (
                 "JAX",
                 value=lambda x, *, beta=1.0: np.logaddexp(beta * x, 0.0) / beta,
                 vjp=lambda dy, y, x, *, beta=1.0: (
-                    dy / beta * np.exp(beta * x - np.logaddexp(beta * x, 0.0)) * beta,
+                    dy / beta * saved(np.exp(beta * x - np.logaddexp(beta * x, 0.0))) * beta,
                 ),
             ),
         ),

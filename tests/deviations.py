@@ -81,7 +81,7 @@ PRODUCT_WITH_0 = "x times a gate that is 0 at minus infinity"
 GELU_TANH = Deviation(
     "nan-where-a-square-overflows",
     "vjp|sweep:vjp",
-    "gelu-gradient-zero-times-infinity|16384 of these are NaN",
+    "gelu-gradient-zero-times-infinity|of these are NaN",
     "by tanh the slope has the product of 1 - tanh(u)^2, which is 0, and the slope of u, in which x^2 "
     "overflows",
     ("float64", "float32", "bfloat16"),
@@ -184,7 +184,7 @@ GROUPS_BY_ZEROS = Deviation(
     "has spread to the output",
     "on a CPU a convolution in groups is one of all channels, with zeros for those of others, and 0 times "
     "NaN is NaN",
-    met="at ci",
+    met="sometimes",
 )
 CLAMPED = (
     "the logarithms and slopes are clamped, and rounding in between hides that this is a known convention"
@@ -254,7 +254,10 @@ DEVIATIONS: Mapping[tuple[str, str], tuple[Deviation, ...]] = {
             "[1, 2, 3, inf] by [1, 1] is [3, nan, nan] for [3, 5, inf]",
             ("bfloat16",),
         ),
+        rounds(),
     ),
+    ("torch", "conv1d"): (rounds(),),
+    ("torch", "conv_transpose2d"): (rounds(),),
     ("torch", "max_pool2d"): (rounds(),),
     ("torch", "avg_pool2d"): (rounds(),),
     ("torch", "rnn_cell"): (rounds(),),
@@ -359,8 +362,20 @@ DEVIATIONS: Mapping[tuple[str, str], tuple[Deviation, ...]] = {
     ("jax", "instance_norm"): (rounds(),),
     ("jax", "batch_norm_inference"): (rounds(),),
     ("jax", "huber"): (rounds(),),
-    ("jax", "log_cosh"): (rounds(),),
-    ("jax", "kl_divergence"): (KL_RULED_OUT,),
+    ("jax", "mae"): (rounds(),),
+    ("jax", "hinge"): (rounds(),),
+    ("jax", "log_cosh"): (
+        Deviation(
+            "loss-rounds-to-0",
+            "law:zero-when-perfect",
+            "not above 0",
+            "the logarithm of 2 is subtracted from a number that is rounded to 11 bits",
+            ("float16",),
+        ),
+        rounds(),
+    ),
+    ("jax", "kl_divergence"): (KL_RULED_OUT, rounds()),
+    ("jax", "clip_by_global_norm"): (rounds(),),
     ("jax", "adam_step"): (
         rounds(),
         eps_lost("contract:special-values"),
@@ -380,6 +395,13 @@ DEVIATIONS: Mapping[tuple[str, str], tuple[Deviation, ...]] = {
         softmax_of_float32("contract:special-values"),
         softmax_of_float32("law:order-of-keys"),
         softmax_of_float32("law:vjp-additive"),
+        Deviation(
+            "undecided",
+            "vjp",
+            "no finite bound",
+            "scores of bfloat16 so large that no bound of the gradient is finite, and no spread either",
+            ("bfloat16",),
+        ),
     ),
     ("torch", "prelu"): (rounds(),),
     ("jax", "one_hot"): (rounds(),),
@@ -402,7 +424,7 @@ DEVIATIONS: Mapping[tuple[str, str], tuple[Deviation, ...]] = {
         Deviation(
             "probabilities-above-1",
             "vjp",
-            "",
+            "beyond what (any|random) rounding",
             "the backward of the fused attention takes exp(score - logsumexp) for a probability: above 1 "
             "where the score rounds otherwise than in the forward, by 6e-6 at scores of 1e10 in float64, and "
             "infinite at 1e174. SDPBackend.MATH is right",
@@ -461,7 +483,16 @@ DEVIATIONS: Mapping[tuple[str, str], tuple[Deviation, ...]] = {
         rounds(),
     ),
     ("jax", "binary_cross_entropy_with_logits"): (rounds(),),
-    ("jax", "categorical_cross_entropy"): (rounds(),),
+    ("jax", "categorical_cross_entropy"): (
+        Deviation(
+            "quotient-overflows",
+            "law:vjp-additive",
+            "nan instead of 0.0",
+            "t / p overflows where p is 6e-8, and infinity times a cotangent of 0 is NaN",
+            ("float16",),
+        ),
+        rounds(),
+    ),
     ("jax", "softmax_cross_entropy"): (
         RULED_OUT,
         rounds(),
@@ -590,7 +621,8 @@ DEVIATIONS: Mapping[tuple[str, str], tuple[Deviation, ...]] = {
         nan_lost("law:nan-propagates", "NaN", LOST_IN_64, "float64"),
     ),
 }
-"""By library and operator, at level ci and seed 0. A row that is no longer needed fails the test."""
+"""By library and operator, at level ci and seed 0. A row that is no longer needed fails
+the test, but for those that are met sometimes."""
 
 WITHOUT_GRADIENTS = ("onnxruntime",)
 """Libraries of values alone."""

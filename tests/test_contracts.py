@@ -256,6 +256,19 @@ def test_what_is_saved_is_the_result_too_and_whatever_a_form_keeps(name: str) ->
     assert list(verdicts.values()) == [Verdict.FAIL, Verdict.FAIL, Verdict.PASS]
 
 
+@pytest.mark.parametrize(
+    ("op", "slope"),
+    [("silu", 0.0), ("mish", 0.0), ("gelu", 0.0), ("tanh", 1.0 / 256.0), ("sigmoid", 1.0 / 512.0)],
+)
+def test_what_is_saved_without_a_loss_excuses_nothing(op: str, slope: float) -> None:
+    """A wrong slope where what is kept is saturated: 1 is a number of every format."""
+
+    def vjp(dy: Array, x: Array, **settings: Any) -> Array:
+        return np.where(x > 20.0, dy * x.dtype.type(slope), OPS[op].vjp(dy, x, **settings)[0])
+
+    assert outcome("vjp", op, "float32", {f"{op}_vjp": vjp}, ("saved=bfloat16",)).verdict is Verdict.FAIL
+
+
 # ------------------------------------------------------------------------------------------- what is promised
 
 

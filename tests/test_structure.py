@@ -106,24 +106,37 @@ LAYERS = ("arithmetic", "laws", "reports", "mistakes", "conformance")
 """The parts of verify, of which each knows those before it alone; `gradients`, the checker of anybody's
 gradients, stands beside them and knows none."""
 
+TOOLS = ("files", "processes", "suggestions")
+"""Modules for all parts, which know nothing of verify."""
+
+OVER_ALL = ("__init__", "cli", "selfcheck")
+
 
 def upward_imports(path: str, source: str) -> Iterator[str]:
     """What a part of verify may not know of: the parts above it, and the command and the API over all."""
-    part = path.removeprefix("verify/").partition("/")[0]
-    if not path.startswith(tuple(f"verify/{each}/" for each in (*LAYERS, "gradients"))):
+    package, _, rest = path.partition("/")
+    part = rest.partition("/")[0].removesuffix(".py")
+    if package != "verify" or part in OVER_ALL:
         return
-    known = {part} if part == "gradients" else {*LAYERS[: LAYERS.index(part) + 1]}
-    unknown = ({*LAYERS, "gradients"} - known) | {"cli", "selfcheck"}
+    if part in LAYERS:
+        known = {*LAYERS[: LAYERS.index(part) + 1], *TOOLS}
+    elif part == "gradients" or part in TOOLS:
+        known = {part}
+    else:
+        yield f"{path} is of no part that is known"
+        return
     for node in ast.walk(ast.parse(source)):
         match node:
+            case ast.ImportFrom(module="verify"):
+                names = [f"verify.{alias.name}" for alias in node.names]
             case ast.ImportFrom(module=str(module)):
-                names = [module, *(f"{module}.{alias.name}" for alias in node.names)]
+                names = [module]
             case ast.Import():
                 names = [alias.name for alias in node.names]
             case _:
                 continue
-        met = {name.split(".")[1] for name in names if name.startswith("verify.")}
-        yield from (f"{path} imports verify.{name}" for name in sorted(met & unknown))
+        met = {(f"{name}.").split(".")[1] for name in names if name.partition(".")[0] == "verify"}
+        yield from (f"{path} imports verify.{name}" for name in sorted(met - known))
 
 
 def untyped_names(path: str, source: str) -> Iterator[str]:
@@ -210,6 +223,11 @@ RULES = (
             ("verify/reports/x.py", "from verify.conformance.network import draw"),
             ("verify/reports/x.py", "import verify.conformance.network"),
             ("verify/laws/x.py", "def f():\n    from verify import mistakes"),
+            ("verify/laws/x.py", "from verify import check"),
+            ("verify/laws/x.py", "import verify"),
+            ("verify/laws/x.py", "from verify import *"),
+            ("verify/files.py", "from verify.reports import Report"),
+            ("verify/new/x.py", ""),
             ("verify/conformance/x.py", "from verify.cli import main"),
             ("verify/gradients/x.py", "from verify.arithmetic.formats import FORMATS"),
         ),

@@ -25,12 +25,12 @@ from verify.arithmetic.interpolants import numbers
 from verify.conformance.candidate import load
 from verify.conformance.sweeps import Question
 from verify.conformance.sweeps.block import PIECE, examine
-from verify.conformance.sweeps.run import blocks_of
+from verify.conformance.sweeps.run import BLOCK, blocks_of
 
 Function = Callable[..., Any]
 CANDIDATES = {"numpy": "tests.candidates.plain", "torch": "torch", "jax": "jax"}
 EVERY = 17
-"""One of the other blocks in this many: prime to the 128 of a sign, so that the two signs take turns."""
+"""One of the other blocks in this many: prime to the 127 of a sign, so that each sign has other ones."""
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -50,8 +50,9 @@ def measured(question: Question, function: Function, *, whole: bool) -> tuple[fl
         sum(seconds(partial(examine, question, function, *block)) for block in each)
         for each in (subnormal, sample)
     )
+    sweep = rare + usual * len(blocks) / len(sample)
     own = min(seconds(partial(function, x)) for _ in range(16))
-    return 1e9 * (rare + usual * len(blocks) / len(sample)) / 2**32, 1e9 * own / PIECE
+    return 1e9 * sweep / (BLOCK * (len(blocks) + len(subnormal))), 1e9 * own / PIECE
 
 
 def main() -> None:

@@ -88,7 +88,48 @@ def rnn_cell_vjp(dy: Array, x: Array, h: Array, w_x: Array, w_h: Array, b: Array
     return dz @ w_x.T, dz @ w_h.T, x.T @ dz, h.T @ dz, dz.sum(axis=0)
 
 
-def scaled_dot_product_attention_vjp(dy: Array, *arguments: Array, **settings: Any) -> tuple[Array, ...]:
-    _, residuals = refnet.scaled_dot_product_attention.forward(*arguments, **settings)
-    narrow = residuals._replace(weights=saved(residuals.weights))
-    return tuple(refnet.scaled_dot_product_attention.backward(narrow, dy))
+def lstm_cell_vjp(dy: Array, x: Array, h: Array, c: Array, w_x: Array, w_h: Array, b: Array) -> Any:
+    dh, dc = dy
+    z = np.split(x @ w_x + h @ w_h + b, 4, axis=-1)
+    i, f, o = (saved(plain.sigmoid(z[k])) for k in (0, 1, 3))
+    g = saved(np.tanh(z[2]))
+    t = saved(np.tanh(plain.sigmoid(z[1]) * c + plain.sigmoid(z[0]) * np.tanh(z[2])))
+    e = dc + dh * o * (1 - t * t)
+    dz = np.concatenate(
+        [e * g * i * (1 - i), e * c * f * (1 - f), e * i * (1 - g * g), dh * t * o * (1 - o)], axis=-1
+    )
+    return dz @ w_x.T, dz @ w_h.T, e * f, x.T @ dz, h.T @ dz, dz.sum(axis=0)
+
+
+def gru_cell_vjp(dy: Array, x: Array, h: Array, w_x: Array, w_h: Array, b_x: Array, b_h: Array) -> Any:
+    of_x, of_h = np.split(x @ w_x + b_x, 3, axis=-1), np.split(h @ w_h + b_h, 3, axis=-1)
+    wide = plain.sigmoid(of_x[0] + of_h[0])
+    r, z = saved(wide), saved(plain.sigmoid(of_x[1] + of_h[1]))
+    n = saved(np.tanh(of_x[2] + wide * of_h[2]))
+    da = dy * (1 - z) * (1 - n * n)
+    of_r, of_z = da * saved(of_h[2]) * r * (1 - r), dy * (h - n) * z * (1 - z)
+    d_x, d_h = np.concatenate([of_r, of_z, da], axis=-1), np.concatenate([of_r, of_z, da * r], axis=-1)
+    dh = d_h @ w_h.T + dy * z
+    return d_x @ w_x.T, dh, x.T @ d_x, h.T @ d_h, d_x.sum(axis=0), d_h.sum(axis=0)
+
+
+def softplus_vjp(dy: Array, x: Array, *, beta: float = 1.0) -> Array:
+    return dy * saved(plain.sigmoid(x * x.dtype.type(beta)))
+
+
+def log_sigmoid_vjp(dy: Array, x: Array) -> Array:
+    return dy * saved(plain.sigmoid(-x))
+
+
+def elu_vjp(dy: Array, x: Array, *, alpha: float = 1.0) -> Array:
+    return np.where(x > 0, dy, dy * x.dtype.type(alpha) * saved(np.exp(np.minimum(x, 0))))
+
+
+def scaled_dot_product_attention_vjp(
+    dy: Array, q: Array, k: Array, v: Array, mask: Array, *, causal: bool = False, scale: float | None = None
+) -> tuple[Array, ...]:
+    """From the weights and the result."""
+    y, residuals = refnet.scaled_dot_product_attention.forward(q, k, v, mask, causal=causal, scale=scale)
+    p, factor = saved(residuals.weights), q.dtype.type(residuals.scale)
+    ds = p * (dy @ v.swapaxes(-1, -2) - (dy * saved(y)).sum(axis=-1, keepdims=True)) * factor
+    return ds @ k, ds.swapaxes(-1, -2) @ q, p.swapaxes(-1, -2) @ dy

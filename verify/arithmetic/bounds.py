@@ -9,14 +9,17 @@ A sum of n terms t with value s, added in any order, has two bounds:
 
 * deterministic: u ((n - 2) sum|t| + |s|) to first order. Each of the n - 2 inner additions rounds a partial
   sum of at most sum|t|, and the last one rounds s. A theorem: nothing correct exceeds it.
-* statistical: lambda u sqrt(m^2 n^3 / 3 + v n^2 / 2) + u |s| + l, with m and v the mean and the variance of
+* statistical: lambda u sqrt(m^2 n^3 / 3 + v n^2 / 2) + u |s| + b, with m and v the mean and the variance of
   the terms. Independent roundings of mean zero give lambda u sqrt(sum of the squared partial sums) with
   probability 1 - 2 exp(-lambda^2 / 2) (Azuma's inequality), and the average of that sum over the orders is
   at most m^2 n^3 / 3 + v n^2 / 2. Lambda is such that of all the sums of a check together one exceeds it
-  with the probability `FAILURE`. What is not random is stagnation: a term below half an ulp of what has been
-  added up before it is lost, and of falling terms all those at the end are (Connolly, Higham & Mary,
-  Stochastic rounding and its probabilistic backward error analysis, SIAM J. Sci. Comput. 43, 2021); l is the
-  sum of all terms as small as that. Of a matrix product, whose terms are nowhere together, l is 0.
+  with the probability `FAILURE`.
+
+  Roundings have another mean where terms are few numbers over and over, or below half an ulp of what has been
+  added up before, which loses them (stagnation: Connolly, Higham & Mary, Stochastic rounding and its
+  probabilistic backward error analysis, SIAM J. Sci. Comput. 43, 2021). So the bias b is the error of adding
+  the terms in turn, from either end: a partial sum is a multiple of its ulp, and each term is rounded to one.
+  Of a matrix product, whose terms are nowhere together, b is 0.
 
 Products that are summed (a matrix product) add one rounding for each term. A term added to a finished sum
 is one more term of the same sum, because an implementation may start from it, as it does from a bias; and two
@@ -163,14 +166,14 @@ class OpenSum:
     products: Floats
     """sum(t^2) over the terms that are rounded products."""
     product_magnitude: Floats
-    lost: Floats
-    """The sum of the terms that vanish where they are added last."""
+    bias: Floats
+    """The error of the sum in turn."""
 
     @classmethod
     def empty(cls, shape: tuple[int, ...]) -> OpenSum:
         """Sums of nothing yet."""
         nothing = np.zeros(shape)
-        return cls(*[nothing] * 7)
+        return cls(nothing, nothing, nothing, nothing, nothing, nothing, nothing)
 
     @property
     def arrays(self) -> tuple[Floats, ...]:
@@ -181,15 +184,16 @@ class OpenSum:
             self.inherited,
             self.products,
             self.product_magnitude,
-            self.lost,
+            self.bias,
         )
 
     def each(self, move: Callable[[Floats], Any]) -> OpenSum:
         """The same sums in another place."""
         return OpenSum(*map(move, self.arrays))
 
-    def joined(self, value: Floats, error: Floats) -> OpenSum:
-        """With one more term each."""
+    def joined(self, total: Floats, value: Floats, error: Floats, unit_roundoff: float) -> OpenSum:
+        """With one more term each, beside which the others may be lost."""
+        lost = vanishes(self.squares, self.count, total + value, unit_roundoff)
         return OpenSum(
             self.count + _is_term(value, error),
             self.magnitude + np.abs(value) + error,
@@ -197,7 +201,7 @@ class OpenSum:
             self.inherited + error,
             self.products,
             self.product_magnitude,
-            self.lost,
+            np.where(lost, np.abs(total), self.bias),
         )
 
     def merged(self, other: OpenSum) -> OpenSum:
@@ -216,7 +220,7 @@ class OpenSum:
             mean = total / np.maximum(n, 1)
             variance = np.maximum(self.squares / np.maximum(n, 1) - mean * mean, 0.0)
             spread = np.where(n > 2, np.sqrt(mean * mean * n**3 / 3 + variance * n**2 / 2), 0.0)
-            likely = LAMBDA * u * (spread + np.sqrt(self.products)) + u * np.abs(total) + np.abs(self.lost)
+            likely = LAMBDA * u * (spread + np.sqrt(self.products)) + u * np.abs(total) + self.bias
             told = self.squares > SQUARES_UNDERFLOW  # they may also overflow: then `likely` is not a number
             told &= ~is_constant(mean, variance, u)
             rounding = np.where(told, np.fmin(rounding, likely), rounding)
@@ -229,6 +233,34 @@ def is_constant(mean: Floats, variance: Floats, unit_roundoff: float) -> npt.NDA
     before, and nothing is random. Less than half of the digits of float64 is no variance that it can tell."""
     least = max((SAME_DIGITS * unit_roundoff) ** 2, 4.0 * np.finfo(np.float64).eps)
     return np.asarray(variance <= least * mean * mean)
+
+
+def in_turn(terms: Floats, axis: Any, unit_roundoff: float) -> Floats:
+    """What sums along axes (all of them, if None) are off by if the terms are added one after the other, from
+    the end that is worse."""
+    axes = range(terms.ndim) if axis is None else np.atleast_1d(axis)
+    last = tuple(range(-len(axes), 0))
+    apart = np.moveaxis(terms, tuple(axes), last)
+    rows = apart.reshape(*apart.shape[: terms.ndim - len(axes)], -1)
+    return np.maximum(_off_in_turn(rows, unit_roundoff), _off_in_turn(rows[..., ::-1], unit_roundoff))
+
+
+def _off_in_turn(rows: Floats, unit_roundoff: float) -> Floats:
+    """The first term is no sum, and what overflows has no error."""
+    with np.errstate(all="ignore"):
+        spacing = _spacing(np.cumsum(rows, axis=-1), unit_roundoff)
+        off = rows - spacing * np.rint(rows / spacing)
+    return np.asarray(np.abs(np.where(np.isfinite(off), off, 0.0)[..., 1:].sum(axis=-1)))
+
+
+def vanishes(squares: Floats, count: Floats, total: Floats, unit_roundoff: float) -> npt.NDArray[np.bool_]:
+    """Whether terms, by the mean of their squares, are below half an ulp of a total that others have made."""
+    return np.asarray(np.sqrt(squares / np.maximum(count, 1)) <= 0.5 * _spacing(total, unit_roundoff))
+
+
+def _spacing(x: Floats, unit_roundoff: float) -> Floats:
+    """The distance between numbers of the size of x."""
+    return np.ldexp(unit_roundoff, np.frexp(np.abs(x))[1])
 
 
 def _is_term(value: Floats, error: Floats) -> Floats:
@@ -319,10 +351,16 @@ class Bounded(Instrumented):
         return self if self.model.memory is None else stored(self, self.model.memory)
 
     def saved(self) -> Bounded:
-        if self.model.residuals is None:
+        """Rounding is monotone, so that the ends of the interval go farthest. What is exact, as an input is,
+        is kept as it is."""
+        fmt, size = self.model.residuals, np.abs(self.value)
+        if fmt is None:
             return self
-        kept = stored(self, self.model.residuals)
-        return Bounded(self.value, np.where(self.error == 0.0, 0.0, kept.error), self.model)
+        below = self.value - fmt.nearest(self.value - self.error)
+        above = fmt.nearest(self.value + self.error) - self.value
+        flushed = np.where(size < self.model.flushed_in_memory, size, 0.0)
+        error = np.maximum.reduce([self.error, below, above, flushed])
+        return Bounded(self.value, np.where(self.error == 0.0, 0.0, error), self.model)
 
     def as_computed(self) -> Bounded:
         """The same values, taken for exact: what is subtracted and added again costs its roundings only."""
@@ -379,7 +417,7 @@ def _add(a: Bounded, b: Bounded) -> Bounded:
         return Bounded(value, terms.error(value, a.model), a.model, terms)
     for total, term in ((a, b), (b, a)):
         if total.terms is not None and total.shape == value.shape:
-            terms = total.terms.joined(term.value, term.error)
+            terms = total.terms.joined(total.value, term.value, term.error, a.model.unit_roundoff)
             return Bounded(value, terms.error(value, a.model), a.model, terms)
     return _rounded(value, a.error + b.error, a.model)
 
@@ -608,17 +646,9 @@ def _sum(a: Bounded, axis: Any = 0, keepdims: bool = False) -> Bounded:
         total(a.error),
         nothing,
         nothing,
-        total(_lost(a, axis)) if a.model.statistical else nothing,
+        in_turn(a.value, axis, a.model.unit_roundoff).reshape(value.shape),
     )
     return Bounded(value, terms.error(value, a.model), a.model, terms)
-
-
-def _lost(a: Bounded, axis: Any) -> Floats:
-    """Terms of a sum that are below half an ulp of the others, each of which may come before them: of the
-    total, and of as much as random signs leave of them."""
-    total = np.abs(a.value.sum(axis=axis, keepdims=True))
-    before = total + LAMBDA * np.sqrt((a.value * a.value).sum(axis=axis, keepdims=True))
-    return np.where(np.abs(a.value) <= a.model.unit_roundoff * before, a.value, 0.0)
 
 
 def _largest(a: Bounded, axis: Any = 0, keepdims: bool = False, initial: Any = None) -> Bounded:

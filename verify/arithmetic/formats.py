@@ -63,6 +63,11 @@ class Format:
     def largest(self) -> float:
         return (2.0 - 2.0 ** (1 - self.precision)) * 2.0**self.emax
 
+    def nearest(self, values: Floats) -> Floats:
+        """The numbers of the format that are nearest, in float64."""
+        with np.errstate(all="ignore"):
+            return values.astype(self.dtype).astype(np.float64)
+
     def holds(self, value: float) -> bool:
         """Whether a float64 is a number of this format, so that storing it rounds nothing."""
         if not np.isfinite(value):

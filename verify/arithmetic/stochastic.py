@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,9 @@ from verify.arithmetic.bounds import (
     cotangent_like,
     gradients_of_forms,
     granted_model,
+    in_turn,
     is_constant,
+    vanishes,
 )
 from verify.arithmetic.certified import in_order
 from verify.arithmetic.contracts import Grant, contract_of
@@ -160,10 +162,12 @@ class OpenSum:
     """sum(t^2) over the terms that are rounded products."""
     untold: Floats
     """sum|t| where the squares do not tell: of 1e-200 they are 0, of 1e200 infinite."""
+    bias: Floats
+    """The error of the sum in turn."""
 
     @property
     def arrays(self) -> tuple[Samples, ...]:
-        return self.total, self.count, self.squares, self.products, self.untold
+        return self.total, self.count, self.squares, self.products, self.untold, self.bias
 
     def each(self, move: Callable[[Samples], Samples]) -> OpenSum:
         """The same sums in another place."""
@@ -173,6 +177,12 @@ class OpenSum:
         """With all the terms of other sums."""
         return OpenSum(*(mine + theirs for mine, theirs in zip(self.arrays, other.arrays, strict=True)))
 
+    def joined(self, term: Samples, unit_roundoff: float) -> OpenSum:
+        """With one more term each, beside which the others may be lost."""
+        merged = self.merged(_single(term))
+        lost = vanishes(self.squares, self.count, merged.total[:1], unit_roundoff)
+        return replace(merged, bias=np.where(lost, np.abs(self.total[:1]), merged.bias))
+
     def deviation(self, unit_roundoff: float) -> Floats:
         n, total = self.count, self.total[:1]
         mean = total / np.maximum(n, 1)
@@ -181,7 +191,8 @@ class OpenSum:
         constant = (n > 2) & is_constant(mean, variance, unit_roundoff)  # all errors have one sign
         partial_sums = np.where(constant, mean * mean * n**4 / 4, partial_sums)
         partial_sums = np.where((n > 1) & (self.squares > 0.0), partial_sums, 0.0)
-        return np.asarray(UNIFORM * unit_roundoff * (np.sqrt(partial_sums + self.products) + n * self.untold))
+        random = UNIFORM * unit_roundoff * (np.sqrt(partial_sums + self.products) + n * self.untold)
+        return np.asarray(random + self.bias / LAMBDA)
 
 
 def _of_terms(total: Samples, count: Floats, squares: Floats, magnitude: Callable[[], Floats]) -> OpenSum:
@@ -190,9 +201,9 @@ def _of_terms(total: Samples, count: Floats, squares: Floats, magnitude: Callabl
     told = (squares > SQUARES_UNDERFLOW) & (squares < 1.0 / SQUARES_UNDERFLOW)
     nothing = np.zeros_like(squares)
     if told.all() or not count.any():
-        return OpenSum(total, count, squares, nothing, nothing)
+        return OpenSum(total, count, squares, nothing, nothing, nothing)
     untold = np.where(told | (count == 0.0), 0.0, magnitude())
-    return OpenSum(total, count, np.where(told, squares, 0.0), nothing, untold)
+    return OpenSum(total, count, np.where(told, squares, 0.0), nothing, untold, nothing)
 
 
 def _single(term: Samples) -> OpenSum:
@@ -301,10 +312,13 @@ class Noisy(Instrumented):
         return self if memory is None else Noisy(_rounded_to(self.samples, memory, self), self.arithmetic)
 
     def saved(self) -> Noisy:
-        residuals = self.arithmetic.model.residuals
-        if residuals is None or len(self.samples) == 1:
+        """Each run rounds; what is exact, as an input is, is kept as it is."""
+        fmt = self.arithmetic.model.residuals
+        if fmt is None or len(self.samples) == 1:
             return self
-        return Noisy(_rounded_to(self.samples, residuals, self), self.arithmetic)
+        exact = (self.samples == self.samples[:1]).all(axis=0)
+        rounded = np.where(exact, self.samples, fmt.nearest(self.samples))
+        return Noisy(np.concatenate([self.samples[:1], rounded[1:]]), self.arithmetic)
 
     def as_computed(self) -> Noisy:
         """The same: what is subtracted and added again has the same error both times, in each run."""
@@ -370,7 +384,8 @@ def _add(a: Noisy, b: Noisy) -> Noisy:
     value = mine + theirs
     for total, term in ((a, theirs), (b, mine)):
         if total.terms is not None and total.shape == value.shape[1:]:
-            return _finished(total.terms.merged(_single(term)), a.arithmetic)
+            terms = total.terms.joined(term, a.arithmetic.model.unit_roundoff)
+            return _finished(terms, a.arithmetic)
     return _total(value, mine, theirs, a.arithmetic)
 
 
@@ -546,7 +561,7 @@ def _matmul(a: Noisy, b: Noisy) -> Noisy:
     terms = _of_terms(
         np.matmul(left, right), count, squares, lambda: np.matmul(np.abs(left[:1]), np.abs(right[:1]))
     )
-    terms = OpenSum(terms.total, terms.count, terms.squares, terms.squares, terms.untold)
+    terms = replace(terms, products=terms.squares)
     if a.ndim == 1 or b.ndim == 1:
         none = tuple(axis for axis, one in ((-1, b.ndim == 1), (-2, a.ndim == 1)) if one)
         terms = terms.each(lambda samples: samples.squeeze(none))
@@ -566,7 +581,8 @@ def _sum(a: Noisy, axis: Any = 0, keepdims: bool = False) -> Noisy:
         total(reference * reference),
         lambda: total(np.abs(reference)),
     )
-    return _finished(terms, a.arithmetic)
+    bias = in_turn(reference, axes, a.arithmetic.model.unit_roundoff).reshape(terms.count.shape)
+    return _finished(replace(terms, bias=bias), a.arithmetic)
 
 
 def _largest(a: Noisy, axis: Any = 0, keepdims: bool = False, initial: Any = None) -> Noisy:
@@ -619,7 +635,7 @@ def _pad(a: Noisy, widths: Any, constant_values: float = 0.0) -> Noisy:
 def _zeros_like(a: Noisy, shape: tuple[int, ...] | None = None) -> Noisy:
     """Sums of nothing yet."""
     nothing = np.zeros((1, *(a.shape if shape is None else shape)))
-    return Noisy(nothing, a.arithmetic, OpenSum(nothing, nothing, nothing, nothing, nothing))
+    return Noisy(nothing, a.arithmetic, OpenSum(nothing, nothing, nothing, nothing, nothing, nothing))
 
 
 def _take_along_axis(a: Any, places: Any, axis: int) -> Noisy:

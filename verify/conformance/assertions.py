@@ -37,9 +37,9 @@ def assert_conforms(
         AssertionError: something fails; the message is the report.
         UsageError: there is no such operator, dtype, level or case.
     """
-    name = _name(function)
+    name = getattr(function, "__name__", type(function).__name__)
     functions = {op: function} if vjp is None else {op: function, f"{op}_vjp": vjp}
-    given = f"{name}, {op!r}" if vjp is None else f"{name}, {op!r}, {_name(vjp)}"
+    given = ", ".join([_written(function), repr(op), *(() if vjp is None else (_written(vjp),))])
     candidate = Candidate(name, "", functions, (), partial(_replay, given))
     report = judge_candidate(candidate, select([op], dtypes, level, seed, case, contract))
     if report.exit_code():
@@ -48,12 +48,14 @@ def assert_conforms(
         raise AssertionError(f"{name} does not conform to {op}\n\n{text.getvalue()}")
 
 
-def _name(function: Callable[..., Any]) -> str:
-    return getattr(function, "__name__", type(function).__name__)
+def _written(function: Callable[..., Any]) -> str:
+    """Its name, or "..." where it has none that could be written in a call, as a lambda."""
+    name = str(getattr(function, "__name__", "..."))
+    return name if name.isidentifier() else "..."
 
 
 def _replay(given: str, place: Place) -> str:
-    dtypes, level, seed, case = [place.dtype], place.level, place.seed, place.case
+    dtypes, level, seed, case = [place.dtype], place.level, int(place.seed), place.case
     numbered = "" if place.swept is not None else f", {case=}"
     promised = f", contract={place.promises}" if place.promises else ""
     return f"assert_conforms({given}, {dtypes=}, {level=}, {seed=}{numbered}{promised})"

@@ -40,7 +40,8 @@ def pattern(op: str, evidence: Sequence[Evidence], keeps: str) -> tuple[Diagnosi
     if constant is not None:
         return (Diagnosis(constant, f"the result is the right one times {constant}"),)
     if keeps:
-        return (Diagnosis("another-contract", f"all is right of a computation that promises {keeps}"),)
+        summary = f"no error is larger than that of a computation which promises {keeps}"
+        return (Diagnosis("another-contract", summary),)
     for low in (FLOAT32, FLOAT16, BFLOAT16):
         if _is_of_the_size_of(low, op, evidence):
             summary = f"errors of the size of {low.name}: computed in lower precision"
