@@ -360,7 +360,9 @@ SPECS = (
                 ),
                 vjp=lambda dy, y, x, *, alpha=1.0: (
                     np.where(
-                        x > 0, dy, ((dy * (1.0 / alpha)) * alpha) * np.exp(np.minimum(x, 0.0) * (1.0 / alpha))
+                        x > 0,
+                        dy,
+                        ((dy * (1.0 / alpha)) * alpha) * saved(np.exp(np.minimum(x, 0.0) * (1.0 / alpha))),
                     ),
                 ),
             ),

@@ -121,7 +121,7 @@ def _gelu_slope_by_erf(dy: Any, y: Any, x: Any, *, approximate: str = "none") ->
         inner = SQRT_TWO_OVER_PI * (1.0 + 3.0 * 0.044715 * (x * x))
         return (dy * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * inner),)
     density = saved(np.exp(-0.5 * (x * x)) * (SQRT_TWO_OVER_PI * 0.5))
-    return (dy * (saved(0.5 * (1.0 + erf(x * SQRT_HALF))) + x * density),)
+    return (dy * (0.5 * (1.0 + saved(erf(x * SQRT_HALF))) + x * density),)
 
 
 def _gelu_by_erfc(x: Any, *, approximate: str = "none") -> Any:
@@ -132,13 +132,13 @@ def _gelu_by_erfc(x: Any, *, approximate: str = "none") -> Any:
 
 def _gelu_slope_by_erfc(dy: Any, y: Any, x: Any, *, approximate: str = "none") -> tuple[Any]:
     if approximate == "tanh":
-        t = saved(np.tanh(_tanh_argument(x)))
+        t = np.tanh(_tanh_argument(x))
         inner = SQRT_TWO_OVER_PI * (1.0 + 0.044715 * (3.0 * (x * x)))
         change = (dy * x * 0.5) * (1.0 - t) * (1.0 + t) * inner
-        return (dy * (0.5 * (1.0 + t)) + change,)
+        return (dy * saved(0.5 * (1.0 + t)) + change,)
     z = -x * SQRT_HALF
     change = (dy * 0.5 * x) * (np.exp(-(z * z)) * (2.0 / PI**0.5)) * SQRT_HALF
-    return (dy * 0.5 * erfc(z) + change,)
+    return (dy * saved(0.5 * erfc(z)) + change,)
 
 
 TAIL_IS_NOT_NAN = "minus infinity times 0 is no NaN: the tail goes to 0"

@@ -351,15 +351,13 @@ class Bounded(Instrumented):
         return self if self.model.memory is None else stored(self, self.model.memory)
 
     def saved(self) -> Bounded:
-        """Rounding is monotone, so that the ends of the interval go farthest. What is exact, as an input is,
-        is kept as it is."""
-        fmt, size = self.model.residuals, np.abs(self.value)
+        """Once more rounded, at whatever scale; but what is a number of the format, as far as can be told, as
+        a sigmoid that is 1, loses no more by it. What is exact, as an input is, is kept as it is."""
+        fmt = self.model.residuals
         if fmt is None:
             return self
-        below = self.value - fmt.nearest(self.value - self.error)
-        above = fmt.nearest(self.value + self.error) - self.value
-        flushed = np.where(size < self.model.flushed_in_memory, size, 0.0)
-        error = np.maximum.reduce([self.error, below, above, flushed])
+        as_it_is = np.abs(fmt.nearest(self.value) - self.value) <= self.error
+        error = np.where(as_it_is, 2.0 * self.error, stored(self, fmt).error)
         return Bounded(self.value, np.where(self.error == 0.0, 0.0, error), self.model)
 
     def as_computed(self) -> Bounded:
@@ -944,6 +942,10 @@ def _bounded_vjp(
             _, residuals = op.forward(*in_model(read, model), **settings)
             others = _in_memory(op.backward(as_saved(residuals), cotangent), fmt)
             gradients = tuple(_or_as(g, other) for g, other in zip(gradients, others, strict=True))
+        if spec.is_unary and model.residuals is not None:
+            slope: Any = op.backward(residuals, carried(np.ones_like(dy), model))[0]
+            by_slope = stored(cotangent * slope.saved(), fmt)
+            gradients = (gradients[0].cover(by_slope),)
         if any(form.vjp is not None for form in spec.forms):
             each = bounded_values(op, spec, inputs, settings, grant, statistical)
             if contract.saved.precision < fmt.precision:

@@ -191,8 +191,7 @@ class OpenSum:
         constant = (n > 2) & is_constant(mean, variance, unit_roundoff)  # all errors have one sign
         partial_sums = np.where(constant, mean * mean * n**4 / 4, partial_sums)
         partial_sums = np.where((n > 1) & (self.squares > 0.0), partial_sums, 0.0)
-        random = UNIFORM * unit_roundoff * (np.sqrt(partial_sums + self.products) + n * self.untold)
-        return np.asarray(random + self.bias / LAMBDA)
+        return np.asarray(UNIFORM * unit_roundoff * (np.sqrt(partial_sums + self.products) + n * self.untold))
 
 
 def _of_terms(total: Samples, count: Floats, squares: Floats, magnitude: Callable[[], Floats]) -> OpenSum:
@@ -312,13 +311,15 @@ class Noisy(Instrumented):
         return self if memory is None else Noisy(_rounded_to(self.samples, memory, self), self.arithmetic)
 
     def saved(self) -> Noisy:
-        """Each run rounds; what is exact, as an input is, is kept as it is."""
+        """Once more rounded, but for what is a number of the format as far as the runs can tell."""
         fmt = self.arithmetic.model.residuals
-        if fmt is None or len(self.samples) == 1:
+        if fmt is None or len(self.samples) == 1 or self.samples.dtype.kind in "iub":
             return self
-        exact = (self.samples == self.samples[:1]).all(axis=0)
-        rounded = np.where(exact, self.samples, fmt.nearest(self.samples))
-        return Noisy(np.concatenate([self.samples[:1], rounded[1:]]), self.arithmetic)
+        reference = self.samples[:1]
+        apart = np.abs(self.samples - reference).max(axis=0)
+        as_it_is = np.abs(fmt.nearest(reference) - reference) <= apart
+        rounded = _rounded_to(self.samples, fmt, self)
+        return Noisy(np.where(as_it_is | (apart == 0.0), self.samples, rounded), self.arithmetic)
 
     def as_computed(self) -> Noisy:
         """The same: what is subtracted and added again has the same error both times, in each run."""
@@ -398,8 +399,13 @@ def _total(value: Samples, a: Samples, b: Samples, arithmetic: Arithmetic) -> No
 
 
 def _finished(terms: OpenSum, arithmetic: Arithmetic, underflow: Floats | float = 0.0) -> Noisy:
+    """The bias is no random number: every other run has it up, and the others down."""
     deviation = terms.deviation(arithmetic.model.unit_roundoff) + underflow
-    return Noisy(arithmetic.rounded(terms.total, deviation), arithmetic, terms)
+    total = arithmetic.rounded(terms.total, deviation)
+    if terms.bias.any() and len(total) > 1:
+        total[1::2] += terms.bias / LAMBDA
+        total[2::2] -= terms.bias / LAMBDA
+    return Noisy(total, arithmetic, terms)
 
 
 def _subtract(a: Noisy, b: Noisy) -> Noisy:
@@ -721,6 +727,9 @@ def vjp_spreads(
         outputs, residuals = op.forward(*read, **settings)
         cotangent = cotangent_like(outputs, dy, arithmetic.read)
         found = [op.backward(as_saved(residuals), cotangent)]
+        if spec.is_unary and arithmetic.model.residuals is not None:
+            slope: Any = op.backward(residuals, arithmetic.read(np.ones_like(dy)))[0]
+            found.append((cotangent * slope.saved(),))
         if any(form.vjp is not None for form in spec.forms):
             kept = _as_kept(op, spec, read, settings, arithmetic)
             y = kept if isinstance(outputs, tuple) else kept[0]
