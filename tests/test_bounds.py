@@ -277,6 +277,13 @@ def test_one_large_term_loses_the_others_that_were_added_up_before() -> None:
         assert (joined + 1.0).error < 4.0 * rest.sum()
 
 
+def test_sums_of_no_rows_and_of_no_terms_have_no_bias() -> None:
+    of_none: Any = Bounded(np.zeros((0, 3)), 0.0, granted_model(FLOAT32, statistical=True))
+    assert of_none.sum(axis=-1).shape == (0,)
+    assert not of_none.sum(axis=0).terms.bias.any()
+    assert of_none.sum().terms.bias == 0.0
+
+
 def test_the_bias_of_terms_without_one_is_small() -> None:
     for offset in (0.0, 3.0):
         for seed in range(6):

@@ -14,11 +14,12 @@ import pytest
 from refnet import OPS
 from specs import SPECS
 from tests.candidates import narrow_residuals
+from tests.candidates.parts import in_bfloat16
 from verify import Verdict, check
 from verify.arithmetic.bounds import SLACK, ErrorBound, value_bounds, vjp_bounds
 from verify.arithmetic.certified import in_order
 from verify.arithmetic.contracts import DEFAULTS, LADDERS, TF32, Contract, promised
-from verify.arithmetic.formats import BFLOAT16, FLOAT16, FLOAT32, FORMATS, Format, Truth
+from verify.arithmetic.formats import FLOAT16, FLOAT32, FORMATS, Format, Truth
 from verify.conformance import UsageError
 from verify.conformance.contract import Call
 from verify.conformance.grades import BEYOND_LUCK, strictest
@@ -150,7 +151,7 @@ RUNGS = (
     (
         "float32",
         "linear",
-        lambda x, w, b: linear(narrow_residuals.saved(x), narrow_residuals.saved(w), b),
+        lambda x, w, b: linear(in_bfloat16(x), in_bfloat16(w), b),
         LADDERS["float32"][4],
     ),
     ("float64", "tanh", np.tanh, LADDERS["float64"][0]),
@@ -222,12 +223,9 @@ def test_a_backward_may_promise_to_keep_less() -> None:
 def layer_norm_vjp_from_bfloat16(dy: Array, x: Array, gamma: Array, beta: Array, *, eps: float = 1e-5) -> Any:
     """From the normalised x and 1 / sigma in bfloat16; the mean of dz is not subtracted from it first."""
 
-    def narrowed(a: Array) -> Array:
-        return a.astype(BFLOAT16.dtype).astype(np.float32)
-
     centred, dz = x - x.mean(axis=-1, keepdims=True), dy * gamma
     sigma = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + np.float32(eps))
-    z, inverse = narrowed(centred / sigma), narrowed(1 / sigma)
+    z, inverse = in_bfloat16(centred / sigma), in_bfloat16(1 / sigma)
     dx = inverse * (dz - dz.mean(axis=-1, keepdims=True) - z * (dz * z).mean(axis=-1, keepdims=True))
     rows = tuple(range(x.ndim - 1))
     return dx, (dy * z).sum(axis=rows), dy.sum(axis=rows)

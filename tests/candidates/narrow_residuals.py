@@ -9,13 +9,10 @@ from scipy.special import erf
 
 import refnet
 from tests.candidates import plain
-from verify.arithmetic.formats import BFLOAT16
+from tests.candidates.parts import in_bfloat16 as saved
+from tests.candidates.parts import shared
 
 Array = Any
-
-
-def saved(x: Array) -> Array:
-    return x.astype(BFLOAT16.dtype).astype(x.dtype)
 
 
 def sigmoid_vjp(dy: Array, x: Array) -> Array:
@@ -63,23 +60,19 @@ def glu_vjp(dy: Array, x: Array) -> Array:
     return np.concatenate([dy * s, dy * value * s * (1 - s)], axis=-1)
 
 
-def _share(dy: Array, examples: int, reduction: str) -> Array:
-    return dy / dy.dtype.type(examples) if reduction == "mean" else dy
-
-
 def binary_cross_entropy_with_logits_vjp(dy: Array, z: Array, t: Array, *, reduction: str = "mean") -> Array:
-    return _share(dy, z.size, reduction) * (saved(plain.sigmoid(z)) - t)
+    return shared(dy, reduction, z.size) * (saved(plain.sigmoid(z)) - t)
 
 
 def softmax_cross_entropy_vjp(dy: Array, z: Array, t: Array, *, reduction: str = "mean") -> Array:
-    share = np.expand_dims(_share(dy, t[..., 0].size, reduction), -1)
+    share = np.expand_dims(shared(dy, reduction, t[..., 0].size), -1)
     return share * (saved(plain.softmax(z)) - t)
 
 
 def softmax_cross_entropy_with_integer_labels_vjp(
     dy: Array, z: Array, labels: Array, *, reduction: str = "mean"
 ) -> Array:
-    share = np.expand_dims(_share(dy, labels.size, reduction), -1)
+    share = np.expand_dims(shared(dy, reduction, labels.size), -1)
     return share * (saved(plain.softmax(z)) - np.eye(z.shape[-1], dtype=z.dtype)[labels])
 
 
@@ -111,6 +104,11 @@ def gru_cell_vjp(dy: Array, x: Array, h: Array, w_x: Array, w_h: Array, b_x: Arr
     d_x, d_h = np.concatenate([of_r, of_z, da], axis=-1), np.concatenate([of_r, of_z, da * r], axis=-1)
     dh = d_h @ w_h.T + dy * z
     return d_x @ w_x.T, dh, x.T @ d_x, h.T @ d_h, d_x.sum(axis=0), d_h.sum(axis=0)
+
+
+def softsign_vjp(dy: Array, x: Array) -> Array:
+    """From the slope itself."""
+    return dy * saved(1 / (1 + np.abs(x)) / (1 + np.abs(x)))
 
 
 def softplus_vjp(dy: Array, x: Array, *, beta: float = 1.0) -> Array:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.candidates.parts import shared
+
 Array = Any
 Layers = Sequence[tuple[Array, Array]]
 
@@ -85,17 +87,13 @@ def _reduced(losses: Array, reduction: str) -> Array:
     return losses if reduction == "none" else losses.mean() if reduction == "mean" else losses.sum()
 
 
-def _shared(dy: Array, reduction: str, examples: int) -> Array:
-    return dy / dy.dtype.type(examples) if reduction == "mean" else dy
-
-
 def binary_cross_entropy(p: Array, t: Array, *, reduction: str = "mean") -> Array:
     losses = np.where(t == 0, 0 * p, -t * np.log(p)) - np.where(t == 1, 0 * p, (1 - t) * np.log1p(-p))
     return _reduced(losses, reduction)
 
 
 def binary_cross_entropy_vjp(dy: Array, p: Array, t: Array, *, reduction: str = "mean") -> Array:
-    return _shared(dy, reduction, p.size) * (p - t) / (p * (1 - p))
+    return shared(dy, reduction, p.size) * (p - t) / (p * (1 - p))
 
 
 def binary_cross_entropy_with_logits(z: Array, t: Array, *, reduction: str = "mean") -> Array:
@@ -103,7 +101,7 @@ def binary_cross_entropy_with_logits(z: Array, t: Array, *, reduction: str = "me
 
 
 def binary_cross_entropy_with_logits_vjp(dy: Array, z: Array, t: Array, *, reduction: str = "mean") -> Array:
-    return _shared(dy, reduction, z.size) * (sigmoid(z) - t)
+    return shared(dy, reduction, z.size) * (sigmoid(z) - t)
 
 
 def categorical_cross_entropy(p: Array, t: Array, *, reduction: str = "mean") -> Array:
@@ -111,7 +109,7 @@ def categorical_cross_entropy(p: Array, t: Array, *, reduction: str = "mean") ->
 
 
 def categorical_cross_entropy_vjp(dy: Array, p: Array, t: Array, *, reduction: str = "mean") -> Array:
-    return -np.expand_dims(_shared(dy, reduction, p[..., 0].size), -1) * t / p
+    return -np.expand_dims(shared(dy, reduction, p[..., 0].size), -1) * t / p
 
 
 def softmax_cross_entropy(z: Array, t: Array, *, reduction: str = "mean") -> Array:
@@ -119,7 +117,7 @@ def softmax_cross_entropy(z: Array, t: Array, *, reduction: str = "mean") -> Arr
 
 
 def softmax_cross_entropy_vjp(dy: Array, z: Array, t: Array, *, reduction: str = "mean") -> Array:
-    return np.expand_dims(_shared(dy, reduction, z[..., 0].size), -1) * (softmax(z) - t)
+    return np.expand_dims(shared(dy, reduction, z[..., 0].size), -1) * (softmax(z) - t)
 
 
 def softmax_cross_entropy_with_integer_labels(z: Array, labels: Array, *, reduction: str = "mean") -> Array:
@@ -130,7 +128,7 @@ def softmax_cross_entropy_with_integer_labels_vjp(
     dy: Array, z: Array, labels: Array, *, reduction: str = "mean"
 ) -> Array:
     one_hot = np.eye(z.shape[-1], dtype=z.dtype)[labels]
-    return np.expand_dims(_shared(dy, reduction, labels.size), -1) * (softmax(z) - one_hot)
+    return np.expand_dims(shared(dy, reduction, labels.size), -1) * (softmax(z) - one_hot)
 
 
 def mse(p: Array, t: Array, *, reduction: str = "mean") -> Array:
@@ -138,7 +136,7 @@ def mse(p: Array, t: Array, *, reduction: str = "mean") -> Array:
 
 
 def mse_vjp(dy: Array, p: Array, t: Array, *, reduction: str = "mean") -> Array:
-    return _shared(dy, reduction, p.size) * 2 * (p - t)
+    return shared(dy, reduction, p.size) * 2 * (p - t)
 
 
 def mae(p: Array, t: Array, *, reduction: str = "mean") -> Array:
@@ -146,7 +144,7 @@ def mae(p: Array, t: Array, *, reduction: str = "mean") -> Array:
 
 
 def mae_vjp(dy: Array, p: Array, t: Array, *, reduction: str = "mean") -> Array:
-    return _shared(dy, reduction, p.size) * np.sign(p - t)
+    return shared(dy, reduction, p.size) * np.sign(p - t)
 
 
 def huber(p: Array, t: Array, *, delta: float = 1.0, reduction: str = "mean") -> Array:
@@ -157,7 +155,7 @@ def huber(p: Array, t: Array, *, delta: float = 1.0, reduction: str = "mean") ->
 
 
 def huber_vjp(dy: Array, p: Array, t: Array, *, delta: float = 1.0, reduction: str = "mean") -> Array:
-    return _shared(dy, reduction, p.size) * np.clip(p - t, -delta, delta)
+    return shared(dy, reduction, p.size) * np.clip(p - t, -delta, delta)
 
 
 def log_cosh(p: Array, t: Array, *, reduction: str = "mean") -> Array:
@@ -166,7 +164,7 @@ def log_cosh(p: Array, t: Array, *, reduction: str = "mean") -> Array:
 
 
 def log_cosh_vjp(dy: Array, p: Array, t: Array, *, reduction: str = "mean") -> Array:
-    return _shared(dy, reduction, p.size) * np.tanh(p - t)
+    return shared(dy, reduction, p.size) * np.tanh(p - t)
 
 
 def hinge(p: Array, t: Array, *, reduction: str = "mean") -> Array:
@@ -174,7 +172,7 @@ def hinge(p: Array, t: Array, *, reduction: str = "mean") -> Array:
 
 
 def hinge_vjp(dy: Array, p: Array, t: Array, *, reduction: str = "mean") -> Array:
-    return _shared(dy, reduction, p.size) * np.where(t * p < 1, -t, 0)
+    return shared(dy, reduction, p.size) * np.where(t * p < 1, -t, 0)
 
 
 def nll(log_p: Array, labels: Array, *, reduction: str = "mean") -> Array:
@@ -183,7 +181,7 @@ def nll(log_p: Array, labels: Array, *, reduction: str = "mean") -> Array:
 
 def nll_vjp(dy: Array, log_p: Array, labels: Array, *, reduction: str = "mean") -> Array:
     one_hot = np.eye(log_p.shape[-1], dtype=log_p.dtype)[labels]
-    return -np.expand_dims(_shared(dy, reduction, labels.size), -1) * one_hot
+    return -np.expand_dims(shared(dy, reduction, labels.size), -1) * one_hot
 
 
 def kl_divergence(log_p: Array, t: Array, *, reduction: str = "mean") -> Array:
@@ -193,7 +191,7 @@ def kl_divergence(log_p: Array, t: Array, *, reduction: str = "mean") -> Array:
 
 
 def kl_divergence_vjp(dy: Array, log_p: Array, t: Array, *, reduction: str = "mean") -> Array:
-    return -np.expand_dims(_shared(dy, reduction, t[..., 0].size), -1) * t
+    return -np.expand_dims(shared(dy, reduction, t[..., 0].size), -1) * t
 
 
 def sgd_step(param: Array, grad: Array, *, learning_rate: float) -> Array:

@@ -16,6 +16,7 @@ from scipy.special import erf
 
 import refnet
 from tests.candidates import plain
+from tests.candidates.parts import in_bfloat16
 from verify.mistakes.catalogue import MISTAKES
 
 Array = Any
@@ -46,10 +47,6 @@ def _digits(x: Array, bits: int) -> Array:
     with np.errstate(all="ignore"):
         significand, exponent = np.frexp(x.astype(np.float64))
         return np.ldexp(np.rint(np.ldexp(significand, bits)), exponent - bits).astype(x.dtype)
-
-
-def _bfloat16(x: Array) -> Array:
-    return x.astype(ml_dtypes.bfloat16).astype(x.dtype)
 
 
 def _half(x: Array) -> Array:
@@ -192,7 +189,7 @@ def gelu_short_constant(x: Array, *, approximate: str = "none") -> Array:
 
 def gelu_in_bfloat16(x: Array) -> Array:
     """The distribution function is kept in bfloat16."""
-    return x * _bfloat16((0.5 * (1 + erf(x / np.sqrt(2.0)))).astype(x.dtype))
+    return x * in_bfloat16((0.5 * (1 + erf(x / np.sqrt(2.0)))).astype(x.dtype))
 
 
 def softplus_threshold(x: Array, *, beta: float = 1.0) -> Array:
@@ -208,7 +205,7 @@ def mish_in_half(x: Array) -> Array:
 
 
 def leaky_relu_short_slope(x: Array, *, slope: float = 0.01) -> Array:
-    return np.where(x > 0, x, x * _bfloat16(x.dtype.type(slope)))
+    return np.where(x > 0, x, x * in_bfloat16(x.dtype.type(slope)))
 
 
 def relu_by_product(x: Array) -> Array:
@@ -229,7 +226,7 @@ def sigmoid_vjp_half_output(dy: Array, x: Array) -> Array:
 
 
 def tanh_vjp_bfloat16_output(dy: Array, x: Array) -> Array:
-    y = _bfloat16(np.tanh(x))
+    y = in_bfloat16(np.tanh(x))
     return dy * (1 - y * y)
 
 
@@ -256,7 +253,7 @@ def softmax_short_logarithm(x: Array, *, axis: int = -1) -> Array:
 
 
 def softmax_bfloat16_logits(x: Array, *, axis: int = -1) -> Array:
-    return plain.softmax(_bfloat16(x), axis=axis)
+    return plain.softmax(in_bfloat16(x), axis=axis)
 
 
 def softmax_half_exponentials(x: Array, *, axis: int = -1) -> Array:
@@ -305,7 +302,7 @@ def log_softmax_floored(x: Array, *, axis: int = -1) -> Array:
 
 def log_softmax_bfloat16_sum(x: Array, *, axis: int = -1) -> Array:
     z = x - x.max(axis=axis, keepdims=True)
-    return z - np.log(_bfloat16(np.exp(z).sum(axis=axis, keepdims=True)))
+    return z - np.log(in_bfloat16(np.exp(z).sum(axis=axis, keepdims=True)))
 
 
 def logsumexp_epsilon(x: Array, *, axis: int = -1) -> Array:
@@ -320,12 +317,12 @@ def logsumexp_pruned(x: Array, *, axis: int = -1) -> Array:
 
 
 def softmax_vjp_bfloat16_output(dy: Array, x: Array, *, axis: int = -1) -> Array:
-    y = _bfloat16(plain.softmax(x, axis=axis))
+    y = in_bfloat16(plain.softmax(x, axis=axis))
     return y * (dy - (dy * y).sum(axis=axis, keepdims=True))
 
 
 def log_softmax_vjp_bfloat16_output(dy: Array, x: Array, *, axis: int = -1) -> Array:
-    y = _bfloat16(plain.softmax(x, axis=axis))
+    y = in_bfloat16(plain.softmax(x, axis=axis))
     return dy - y * dy.sum(axis=axis, keepdims=True)
 
 
@@ -354,11 +351,11 @@ def layer_norm_quake(x: Array, gamma: Array, beta: Array, *, eps: float = 1e-5) 
 
 
 def layer_norm_bfloat16_variance(x: Array, gamma: Array, beta: Array, *, eps: float = 1e-5) -> Array:
-    return _normalised(x, x.dtype.type(eps), lambda v: _root(_bfloat16(v))) * gamma + beta
+    return _normalised(x, x.dtype.type(eps), lambda v: _root(in_bfloat16(v))) * gamma + beta
 
 
 def layer_norm_bfloat16_scale(x: Array, gamma: Array, beta: Array, *, eps: float = 1e-5) -> Array:
-    return _normalised(x, x.dtype.type(eps), _root) * _bfloat16(gamma) + beta
+    return _normalised(x, x.dtype.type(eps), _root) * in_bfloat16(gamma) + beta
 
 
 def layer_norm_in_half(x: Array, gamma: Array, beta: Array, *, eps: float = 1e-5) -> Array:
@@ -375,7 +372,7 @@ def layer_norm_vjp_bfloat16_saved(
     """What was normalised is kept in bfloat16 for the backward pass."""
     centred = x - x.mean(axis=-1, keepdims=True)
     scale = _root((centred * centred).mean(axis=-1, keepdims=True) + x.dtype.type(eps))
-    y, dz = _bfloat16(centred * scale), dy * gamma
+    y, dz = in_bfloat16(centred * scale), dy * gamma
     inner = dz - dz.mean(axis=-1, keepdims=True) - y * (dz * y).mean(axis=-1, keepdims=True)
     rows = tuple(range(x.ndim - 1))
     return scale * inner, (dy * y).sum(axis=rows), dy.sum(axis=rows)
@@ -404,7 +401,7 @@ def batch_norm_folded_in_bfloat16(
     """Scale and shift are kept in bfloat16."""
     scale = gamma / np.sqrt(var + x.dtype.type(eps))
     shift = beta - mean * scale
-    return x * _along_channels(x, _bfloat16(scale)) + _along_channels(x, _bfloat16(shift))
+    return x * _along_channels(x, in_bfloat16(scale)) + _along_channels(x, in_bfloat16(shift))
 
 
 def _one_pass(x: Array, axes: tuple[int, ...], eps: float) -> Array:
@@ -431,12 +428,12 @@ def linear_tf32(x: Array, w: Array, b: Array) -> Array:
 
 
 def linear_bfloat16(x: Array, w: Array, b: Array) -> Array:
-    return _bfloat16(x) @ _bfloat16(w) + b
+    return in_bfloat16(x) @ in_bfloat16(w) + b
 
 
 def linear_bfloat16_twice(x: Array, w: Array, b: Array) -> Array:
     """Each operand is the sum of two numbers of bfloat16; the product of the small ones is left out."""
-    (x_high, x_low), (w_high, w_low) = ((_bfloat16(a), _bfloat16(a - _bfloat16(a))) for a in (x, w))
+    (x_high, x_low), (w_high, w_low) = ((in_bfloat16(a), in_bfloat16(a - in_bfloat16(a))) for a in (x, w))
     return x_high @ w_high + x_high @ w_low + x_low @ w_high + b
 
 
@@ -445,7 +442,7 @@ def linear_short_accumulator(x: Array, w: Array, b: Array) -> Array:
 
 
 def linear_bfloat16_result(x: Array, w: Array, b: Array) -> Array:
-    return _bfloat16(x @ w + b)
+    return in_bfloat16(x @ w + b)
 
 
 def linear_without_the_last_term(x: Array, w: Array, b: Array) -> Array:
@@ -469,7 +466,7 @@ def linear_vjp_tf32_weights(dy: Array, x: Array, w: Array, b: Array) -> Any:
 
 def linear_vjp_bfloat16_cotangent(dy: Array, x: Array, w: Array, b: Array) -> Any:
     """As it is handed down from a layer in bfloat16."""
-    return plain.linear_vjp(_bfloat16(dy), x, w, b)
+    return plain.linear_vjp(in_bfloat16(dy), x, w, b)
 
 
 def linear_vjp_bfloat16_bias(dy: Array, x: Array, w: Array, b: Array) -> Any:
@@ -481,7 +478,7 @@ def conv2d_half_weights(x: Array, w: Array, b: Array, **settings: Any) -> Array:
 
 
 def conv1d_bfloat16(x: Array, w: Array, b: Array, **settings: Any) -> Array:
-    return refnet.conv1d(_bfloat16(x), _bfloat16(w), b, **settings)
+    return refnet.conv1d(in_bfloat16(x), in_bfloat16(w), b, **settings)
 
 
 def conv_transpose2d_tf32(x: Array, w: Array, b: Array, **settings: Any) -> Array:
@@ -514,12 +511,12 @@ def _attention(q: Array, k: Array, v: Array, mask: Array, scores: Function, shar
 
 def attention_bfloat16_scores(q: Array, k: Array, v: Array, mask: Array) -> Array:
     scale = q.dtype.type(q.shape[-1] ** -0.5)
-    return _attention(q, k, v, mask, lambda s: _bfloat16(s * scale), lambda p: p)
+    return _attention(q, k, v, mask, lambda s: in_bfloat16(s * scale), lambda p: p)
 
 
 def attention_bfloat16_shares(q: Array, k: Array, v: Array, mask: Array) -> Array:
     scale = q.dtype.type(q.shape[-1] ** -0.5)
-    return _attention(q, k, v, mask, lambda s: s * scale, _bfloat16)
+    return _attention(q, k, v, mask, lambda s: s * scale, in_bfloat16)
 
 
 def attention_short_scale(q: Array, k: Array, v: Array, mask: Array) -> Array:
@@ -528,7 +525,7 @@ def attention_short_scale(q: Array, k: Array, v: Array, mask: Array) -> Array:
 
 
 def rotary_bfloat16_tables(x: Array, cos: Array, sin: Array, **settings: Any) -> Array:
-    return refnet.rotary_embedding(x, _bfloat16(cos), _bfloat16(sin), **settings)
+    return refnet.rotary_embedding(x, in_bfloat16(cos), in_bfloat16(sin), **settings)
 
 
 def embedding_half_table(table: Array, ids: Array) -> Array:
@@ -539,7 +536,7 @@ def embedding_vjp_bfloat16(dy: Array, table: Array, ids: Array, *, padding_id: i
     total = np.zeros(table.shape, table.dtype)
     for row, d in zip(ids.ravel(), dy.reshape(-1, table.shape[-1]), strict=True):
         if row != padding_id:
-            total[row] = _bfloat16(total[row] + d)
+            total[row] = in_bfloat16(total[row] + d)
     return total
 
 
@@ -581,13 +578,13 @@ def label_ce_half_mean(z: Array, labels: Array, *, reduction: str = "mean") -> A
 
 
 def label_ce_bfloat16_logits(z: Array, labels: Array, *, reduction: str = "mean") -> Array:
-    return plain.softmax_cross_entropy_with_integer_labels(_bfloat16(z), labels, reduction=reduction)
+    return plain.softmax_cross_entropy_with_integer_labels(in_bfloat16(z), labels, reduction=reduction)
 
 
 def label_ce_vjp_bfloat16(dy: Array, z: Array, labels: Array, *, reduction: str = "mean") -> Array:
     one_hot = np.eye(z.shape[-1], dtype=z.dtype)[labels]
     share = dy / z.dtype.type(labels.size) if reduction == "mean" else dy
-    return np.expand_dims(share, -1) * (_bfloat16(plain.softmax(z)) - one_hot)
+    return np.expand_dims(share, -1) * (in_bfloat16(plain.softmax(z)) - one_hot)
 
 
 def huber_half_difference(p: Array, t: Array, *, delta: float = 1.0, reduction: str = "mean") -> Array:
@@ -603,15 +600,15 @@ def log_cosh_short_constant(p: Array, t: Array, *, reduction: str = "mean") -> A
 
 
 def sgd_bfloat16_rate(param: Array, grad: Array, *, learning_rate: float) -> Array:
-    return param - _bfloat16(param.dtype.type(learning_rate)) * grad
+    return param - in_bfloat16(param.dtype.type(learning_rate)) * grad
 
 
 def momentum_bfloat16_state(param: Array, grad: Array, velocity: Array, **settings: Any) -> Any:
-    return refnet.momentum_step(param, grad, _bfloat16(velocity), **settings)
+    return refnet.momentum_step(param, grad, in_bfloat16(velocity), **settings)
 
 
 def adam_bfloat16_moments(param: Array, grad: Array, m: Array, v: Array, step: Array, **settings: Any) -> Any:
-    return refnet.adam_step(param, grad, _bfloat16(m), _bfloat16(v), step, **settings)
+    return refnet.adam_step(param, grad, in_bfloat16(m), in_bfloat16(v), step, **settings)
 
 
 def adam_another_eps(param: Array, grad: Array, m: Array, v: Array, step: Array, **settings: Any) -> Any:

@@ -239,9 +239,9 @@ def in_turn(terms: Floats, axis: Any, unit_roundoff: float) -> Floats:
     """What sums along axes (all of them, if None) are off by if the terms are added one after the other, from
     the end that is worse."""
     axes = range(terms.ndim) if axis is None else np.atleast_1d(axis)
-    last = tuple(range(-len(axes), 0))
-    apart = np.moveaxis(terms, tuple(axes), last)
-    rows = apart.reshape(*apart.shape[: terms.ndim - len(axes)], -1)
+    apart = np.moveaxis(terms, tuple(axes), tuple(range(-len(axes), 0)))
+    each, added = np.split(apart.shape, [terms.ndim - len(axes)])
+    rows = apart.reshape(*each, math.prod(added))
     return np.maximum(_off_in_turn(rows, unit_roundoff), _off_in_turn(rows[..., ::-1], unit_roundoff))
 
 

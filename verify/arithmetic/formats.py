@@ -64,7 +64,7 @@ class Format:
         return (2.0 - 2.0 ** (1 - self.precision)) * 2.0**self.emax
 
     def nearest(self, values: Floats) -> Floats:
-        """The numbers of the format that are nearest, in float64."""
+        """The numbers of the format that are nearest, in float64; of a format that has a dtype of its own."""
         with np.errstate(all="ignore"):
             return values.astype(self.dtype).astype(np.float64)
 

@@ -403,8 +403,8 @@ def _finished(terms: OpenSum, arithmetic: Arithmetic, underflow: Floats | float 
     deviation = terms.deviation(arithmetic.model.unit_roundoff) + underflow
     total = arithmetic.rounded(terms.total, deviation)
     if terms.bias.any() and len(total) > 1:
-        total[1::2] += terms.bias / LAMBDA
-        total[2::2] -= terms.bias / LAMBDA
+        runs = np.arange(len(total)).reshape(-1, *(1,) * (total.ndim - 1))
+        total = total + np.where(runs == 0, 0.0, np.where(runs % 2, 1.0, -1.0)) * (terms.bias / LAMBDA)
     return Noisy(total, arithmetic, terms)
 
 
