@@ -18,6 +18,7 @@ from refnet.smooth import normal_cdf, normal_density
 from specs import SPECS, Form, Spec
 from specs.maths import as_computed, erf, erfc, kept
 from verify.arithmetic.bounds import (
+    MOST_WITHOUT_BIAS,
     Bounded,
     ErrorBound,
     RoundingModel,
@@ -261,6 +262,74 @@ def test_roundings_that_are_not_random_are_granted(draw_terms: Callable[[int], V
             assert error <= total.error
             beyond[order] = max(beyond[order], error / (total.error - total.terms.bias))
     assert beyond["forwards"] > 1.0 > beyond["pairwise"]
+
+
+def of_few(seed: int) -> tuple[Values, Values]:
+    """Four products, none of them a number of the format."""
+    rng = np.random.default_rng(seed)
+    return rng.choice([0.1, 0.7], 16384).astype(np.float32), rng.choice([0.3, 0.9], 16384).astype(np.float32)
+
+
+def of_ones(seed: int) -> tuple[Values, Values]:
+    """Products that are exact: a mean as a product with a row of ones."""
+    return of_bits(seed), np.ones(16384, np.float32)
+
+
+def of_one(_: int) -> tuple[Values, Values]:
+    """One product again and again, which is rounded alike each time."""
+    return np.full(100, 0.1, np.float32), np.full(100, 0.3, np.float32)
+
+
+def _fused(x: Values, w: Values) -> Any:
+    """Products that are not rounded before they are added: those of float32 are exact in float64."""
+    total = np.float32(0.0)
+    for product in x.astype(np.float64) * w:
+        total = np.float32(total + product)
+    return total
+
+
+LOOPS: Mapping[str, Callable[[Values, Values], Any]] = {
+    "forwards": lambda x, w: _sequential(x * w),
+    "backwards": lambda x, w: _sequential((x * w)[::-1]),
+    "fused": _fused,
+    "pairwise": lambda x, w: _pairwise(x * w),
+}
+
+
+def product_of(x: Values, w: Values) -> Any:
+    left: Any = Bounded(x[None], 0.0, granted_model(FLOAT32, statistical=True))
+    return left @ w[:, None]
+
+
+@pytest.mark.parametrize("draw", [of_few, of_ones, of_one])
+def test_so_they_are_in_a_matrix_product(draw: Callable[[int], tuple[Values, Values]]) -> None:
+    for x, w in map(draw, range(3)):
+        exact, product = math.fsum(x.astype(np.float64) * w), product_of(x, w)
+        for loop in LOOPS.values():
+            assert abs(float(loop(x, w)) - exact) <= product.error[0, 0]
+
+
+def test_ones_in_a_plain_loop_go_beyond_what_random_roundings_do() -> None:
+    product, exact = product_of(*of_ones(0)), math.fsum(of_bits(0).astype(np.float64))
+    assert abs(float(LOOPS["forwards"](*of_ones(0))) - exact) > product.error - product.terms.bias
+
+
+def test_a_product_of_few_terms_needs_no_bias() -> None:
+    """Of one term again and again, in which all roundings have one sign."""
+    worst = 0.0
+    for value in np.random.default_rng(0).uniform(0.5, 1.0, 200):
+        x, w = np.full(MOST_WITHOUT_BIAS, value, np.float32), np.full(MOST_WITHOUT_BIAS, 0.3, np.float32)
+        x[0] = 2.0  # else they are constant, and have the deterministic bound
+        product, exact = product_of(x, w), math.fsum(x.astype(np.float64) * w)
+        assert not product.terms.bias.any()
+        for loop in LOOPS.values():
+            worst = max(worst, abs(float(loop(x, w)) - exact) / product.error[0, 0])
+    assert 0.1 < worst <= 1.0
+
+
+def test_a_sum_that_comes_back_to_0_loses_nothing_there() -> None:
+    terms = np.array([1e-10, -1e-10, 3e-10, -2e-10])
+    assert total_of(terms.astype(np.float32)).terms.bias < 1e-16
 
 
 def test_terms_that_no_order_loses_are_missed() -> None:

@@ -343,6 +343,7 @@ def test_a_failure_is_replayed_under_its_contract() -> None:
         ("products=int8", "there is no such format. It is one of tf32, float64"),
         ("subnormals=maybe", "it is flushed or kept"),
         ("specials=", "it is required or any"),
+        ("variant=", "it is the name of a convention"),
         ("variant=softplux", "none of the operators has such a variant"),
         ("variant=tanh-approximation", "none of the operators has such a variant"),
     ],

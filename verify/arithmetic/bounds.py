@@ -19,7 +19,6 @@ A sum of n terms t with value s, added in any order, has two bounds:
   added up before, which loses them (stagnation: Connolly, Higham & Mary, Stochastic rounding and its
   probabilistic backward error analysis, SIAM J. Sci. Comput. 43, 2021). So the bias b is the error of adding
   the terms in turn, from either end: a partial sum is a multiple of its ulp, and each term is rounded to one.
-  Of a matrix product, whose terms are nowhere together, b is 0.
 
 Products that are summed (a matrix product) add one rounding for each term. A term added to a finished sum
 is one more term of the same sum, because an implementation may start from it, as it does from a bias; and two
@@ -88,6 +87,10 @@ ends in so many zeros."""
 
 SAME_DIGITS = 16.0
 """Last places by which terms may differ and be rounded alike all the same: four bits."""
+
+MOST_WITHOUT_BIAS = int(LAMBDA**2)
+"""Terms, 63, of which the bias is within the statistical bound: sum|p| of n partial sums p is at most
+sqrt(n sum(p^2)), by the inequality of Cauchy and Schwarz."""
 
 SQUARES_UNDERFLOW = 2.0**-900
 """Below, a sum of squares may have lost terms that count: terms of 1e-200 have squares of 0."""
@@ -167,7 +170,7 @@ class OpenSum:
     """sum(t^2) over the terms that are rounded products."""
     product_magnitude: Floats
     bias: Floats
-    """The error of the sum in turn."""
+    """The error of the sum in turn; the deterministic bound, which has no need of it, leaves it 0."""
 
     @classmethod
     def empty(cls, shape: tuple[int, ...]) -> OpenSum:
@@ -245,12 +248,26 @@ def in_turn(terms: Floats, axis: Any, unit_roundoff: float) -> Floats:
     return np.maximum(_off_in_turn(rows, unit_roundoff), _off_in_turn(rows[..., ::-1], unit_roundoff))
 
 
+def products_in_turn(a: Floats, b: Floats, unit_roundoff: float) -> Floats:
+    """The same of a matrix product, (..., m, k) by (..., k, n). The roundings of the products, at most
+    u sum|t|, are within the bound whatever they have in common."""
+    *_, rows, count = a.shape
+    off = np.zeros((*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), rows, b.shape[-1]))
+    if count > MOST_WITHOUT_BIAS:
+        columns = np.ascontiguousarray(np.swapaxes(b, -1, -2))
+        for row in range(rows):
+            off[..., row, :] = in_turn(a[..., row, None, :] * columns, -1, unit_roundoff)
+    return off
+
+
 def _off_in_turn(rows: Floats, unit_roundoff: float) -> Floats:
-    """The first term is no sum, and what overflows has no error."""
+    """The first term is no sum, a sum of 0 has lost nothing, and what overflows has no error."""
     with np.errstate(all="ignore"):
-        spacing = _spacing(np.cumsum(rows, axis=-1), unit_roundoff)
+        sums = np.cumsum(rows, axis=-1)
+        spacing = _spacing(sums, unit_roundoff)
         off = rows - spacing * np.rint(rows / spacing)
-    return np.asarray(np.abs(np.where(np.isfinite(off), off, 0.0)[..., 1:].sum(axis=-1)))
+    counted = np.isfinite(off) & (sums != 0.0)
+    return np.asarray(np.abs(np.where(counted, off, 0.0)[..., 1:].sum(axis=-1)))
 
 
 def vanishes(squares: Floats, count: Floats, total: Floats, unit_roundoff: float) -> npt.NDArray[np.bool_]:
@@ -627,7 +644,11 @@ def _matmul(a: Bounded, b: Bounded) -> Bounded:
     squares = (av * av) @ (bv * bv)
     magnitude = av @ bv + inherited
     inherited = inherited + count * a.model.underflow
-    terms = OpenSum(count, magnitude, squares, inherited, squares, magnitude, np.zeros_like(value))
+    bias = np.zeros_like(value)
+    if a.model.statistical:
+        left, right = np.atleast_2d(a.value), b.value[:, None] if b.ndim == 1 else b.value
+        bias = products_in_turn(left, right, a.model.unit_roundoff).reshape(value.shape)
+    terms = OpenSum(count, magnitude, squares, inherited, squares, magnitude, bias)
     return Bounded(value, terms.error(value, a.model), a.model, terms)
 
 
@@ -636,7 +657,9 @@ def _sum(a: Bounded, axis: Any = 0, keepdims: bool = False) -> Bounded:
         return np.asarray(x.sum(axis=axis, keepdims=keepdims))
 
     value = total(a.value)
-    nothing = np.zeros_like(value)
+    nothing = bias = np.zeros_like(value)
+    if a.model.statistical:
+        bias = in_turn(a.value, axis, a.model.unit_roundoff).reshape(value.shape)
     terms = OpenSum(
         total(_is_term(a.value, a.error)),
         total(np.abs(a.value) + a.error),
@@ -644,7 +667,7 @@ def _sum(a: Bounded, axis: Any = 0, keepdims: bool = False) -> Bounded:
         total(a.error),
         nothing,
         nothing,
-        in_turn(a.value, axis, a.model.unit_roundoff).reshape(value.shape),
+        bias,
     )
     return Bounded(value, terms.error(value, a.model), a.model, terms)
 

@@ -159,6 +159,13 @@ def _inside(contract: Contract, value: str) -> Contract:
     return replace(contract, inside=inside, saved=inside, products=inside)
 
 
+def _variant(contract: Contract, value: str) -> Contract:
+    """Of a name. Which there are is known by the operators alone."""
+    if not value:
+        raise ValueError("variant=: it is the name of a convention. Unless one is promised, any passes.")
+    return replace(contract, variant=value)
+
+
 def _one_of(name: str, value: str, known: Mapping[str, Format]) -> Format:
     if value not in known:
         raise ValueError(f"{name}={value}: there is no such format. It is one of {', '.join(known)}.")
@@ -182,7 +189,7 @@ OPTIONS: Mapping[str, Callable[[Contract, str], Contract]] = MappingProxyType(
         "specials": lambda contract, value: replace(
             contract, specials=_choice("specials", value, "required", "any")
         ),
-        "variant": lambda contract, value: replace(contract, variant=value),
+        "variant": _variant,
     }
 )
 """The names of a contract on the command line, in the order in which they are read."""

@@ -52,6 +52,7 @@ from verify.arithmetic.bounds import (
     granted_model,
     in_turn,
     is_constant,
+    products_in_turn,
     vanishes,
 )
 from verify.arithmetic.certified import in_order
@@ -562,12 +563,13 @@ def _matmul(a: Noisy, b: Noisy) -> Noisy:
     left = a.samples[..., None, :] if a.ndim == 1 else a.samples
     right = b.samples[..., None] if b.ndim == 1 else b.samples
     left, right = (_as_operand(samples, a) for samples in _aligned(left, right))
+    bias = products_in_turn(left[0], right[0], a.arithmetic.model.unit_roundoff)[None]
     squares = np.matmul(left[:1] ** 2, right[:1] ** 2)
     count = np.matmul((left[:1] != 0.0) * 1.0, (right[:1] != 0.0) * 1.0)
     terms = _of_terms(
         np.matmul(left, right), count, squares, lambda: np.matmul(np.abs(left[:1]), np.abs(right[:1]))
     )
-    terms = replace(terms, products=terms.squares)
+    terms = replace(terms, products=terms.squares, bias=bias)
     if a.ndim == 1 or b.ndim == 1:
         none = tuple(axis for axis, one in ((-1, b.ndim == 1), (-2, a.ndim == 1)) if one)
         terms = terms.each(lambda samples: samples.squeeze(none))
