@@ -166,6 +166,11 @@ def _pairwise(terms: Values) -> Any:
     return terms[0] if len(terms) == 1 else _pairwise(terms[:half]) + _pairwise(terms[half:])
 
 
+def _beside(terms: Values, lanes: int) -> Any:
+    """Sums beside each other, as a processor's vectors have them."""
+    return _sequential(np.asarray([_sequential(terms[lane::lanes]) for lane in range(lanes)]))
+
+
 ORDERS: Mapping[str, Callable[[Values, Any], Any]] = {
     "forwards": lambda terms, bias: _sequential(terms) + bias,
     "backwards": lambda terms, bias: _sequential(terms[::-1]) + bias,
@@ -173,6 +178,7 @@ ORDERS: Mapping[str, Callable[[Values, Any], Any]] = {
     "pairwise": lambda terms, bias: _pairwise(terms) + bias,
     "smallest first": lambda terms, bias: _sequential(terms[np.argsort(np.abs(terms))]) + bias,
     "largest first": lambda terms, bias: _sequential(terms[np.argsort(-np.abs(terms))]) + bias,
+    "eight beside each other": lambda terms, bias: _beside(terms, 8) + bias,
     "in float64": lambda terms, bias: np.float32(math.fsum([*terms.astype(np.float64), float(bias)])),
 }
 
@@ -251,17 +257,28 @@ def total_of(terms: Values) -> Any:
     return of_all.sum()
 
 
-@pytest.mark.parametrize("draw_terms", [of_bits, falling, beside_one])
+def equal(seed: int) -> Values:
+    """One number again and again, but for its last bits."""
+    rng = np.random.default_rng(seed)
+    return (rng.uniform(0.5, 1.0) * (1.0 + rng.integers(-2, 3, 16384) * 2.0**-23)).astype(np.float32)
+
+
+@pytest.mark.parametrize("draw_terms", [of_bits, falling, beside_one, equal])
 def test_roundings_that_are_not_random_are_granted(draw_terms: Callable[[int], Values]) -> None:
     """In turn they go beyond what random ones do, in pairs they do not."""
-    beyond = {"forwards": 0.0, "backwards": 0.0, "pairwise": 0.0}
+    beyond = dict.fromkeys(ORDERS, 0.0)
     for terms in map(draw_terms, range(6)):
         total = total_of(terms)
-        for order in beyond:
-            error = abs(float(ORDERS[order](terms, np.float32(0.0))) - math.fsum(terms.astype(np.float64)))
-            assert error <= total.error
-            beyond[order] = max(beyond[order], error / (total.error - total.terms.bias))
-    assert beyond["forwards"] > 1.0 > beyond["pairwise"]
+        for name, order in ORDERS.items():
+            error = abs(float(order(terms, np.float32(0.0))) - math.fsum(terms.astype(np.float64)))
+            assert error <= total.error, name
+            beyond[name] = max(beyond[name], error / (total.error - total.terms.bias))
+    assert beyond["largest first"] > 1.0 > beyond["pairwise"]
+
+
+def test_one_of_thousands_of_equal_terms_is_missed() -> None:
+    terms = np.full(4096, 0.7, np.float32)
+    assert total_of(terms).error < terms[0]
 
 
 def of_few(seed: int) -> tuple[Values, Values]:

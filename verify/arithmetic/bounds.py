@@ -18,7 +18,8 @@ A sum of n terms t with value s, added in any order, has two bounds:
   Roundings have another mean where terms are few numbers over and over, or below half an ulp of what has been
   added up before, which loses them (stagnation: Connolly, Higham & Mary, Stochastic rounding and its
   probabilistic backward error analysis, SIAM J. Sci. Comput. 43, 2021). So the bias b is the error of adding
-  the terms in turn, from either end: a partial sum is a multiple of its ulp, and each term is rounded to one.
+  the terms in turn, as they lie or by their size, from either end: a partial sum is a multiple of its ulp,
+  and each term is rounded to one.
 
 Products that are summed (a matrix product) add one rounding for each term. A term added to a finished sum
 is one more term of the same sum, because an implementation may start from it, as it does from a bias; and two
@@ -84,9 +85,6 @@ error bounds for inner products in floating-point arithmetic, SIAM J. Matrix Ana
 SHORT = 48
 """Bits within which a constant is taken for exact: of those that are rounded to the 53 of float64, one in 32
 ends in so many zeros."""
-
-SAME_DIGITS = 16.0
-"""Last places by which terms may differ and be rounded alike all the same: four bits."""
 
 MOST_WITHOUT_BIAS = int(LAMBDA**2)
 """Terms, 63, of which the bias is within the statistical bound: sum|p| of n partial sums p is at most
@@ -225,27 +223,21 @@ class OpenSum:
             spread = np.where(n > 2, np.sqrt(mean * mean * n**3 / 3 + variance * n**2 / 2), 0.0)
             likely = LAMBDA * u * (spread + np.sqrt(self.products)) + u * np.abs(total) + self.bias
             told = self.squares > SQUARES_UNDERFLOW  # they may also overflow: then `likely` is not a number
-            told &= ~is_constant(mean, variance, u)
             rounding = np.where(told, np.fmin(rounding, likely), rounding)
         flushed = np.where(self.magnitude > 0.0, n * model.flushed_below, 0.0)
         return np.asarray(self.inherited + rounding + flushed)
 
 
-def is_constant(mean: Floats, variance: Floats, unit_roundoff: float) -> npt.NDArray[np.bool_]:
-    """Whether the terms of a sum differ in their last digits only: each of them is then rounded as the one
-    before, and nothing is random. Less than half of the digits of float64 is no variance that it can tell."""
-    least = max((SAME_DIGITS * unit_roundoff) ** 2, 4.0 * np.finfo(np.float64).eps)
-    return np.asarray(variance <= least * mean * mean)
-
-
 def in_turn(terms: Floats, axis: Any, unit_roundoff: float) -> Floats:
-    """What sums along axes (all of them, if None) are off by if the terms are added one after the other, from
-    the end that is worse."""
+    """What sums along axes (all of them, if None) are off by if the terms are added one after the other: the
+    most of four orders, as they lie and by their size, from either end."""
     axes = range(terms.ndim) if axis is None else np.atleast_1d(axis)
     apart = np.moveaxis(terms, tuple(axes), tuple(range(-len(axes), 0)))
     each, added = np.split(apart.shape, [terms.ndim - len(axes)])
     rows = apart.reshape(*each, math.prod(added))
-    return np.maximum(_off_in_turn(rows, unit_roundoff), _off_in_turn(rows[..., ::-1], unit_roundoff))
+    by_size = np.take_along_axis(rows, np.argsort(np.abs(rows), axis=-1), axis=-1)
+    orders = (rows, rows[..., ::-1], by_size, by_size[..., ::-1])
+    return np.maximum.reduce([_off_in_turn(order, unit_roundoff) for order in orders])
 
 
 def products_in_turn(a: Floats, b: Floats, unit_roundoff: float) -> Floats:
@@ -261,13 +253,22 @@ def products_in_turn(a: Floats, b: Floats, unit_roundoff: float) -> Floats:
 
 
 def _off_in_turn(rows: Floats, unit_roundoff: float) -> Floats:
-    """The first term is no sum, a sum of 0 has lost nothing, and what overflows has no error."""
+    """The errors of partial sums of one order of magnitude are added up, and then their sizes: in parts, as
+    of 8 sums beside each other, those of the small ones are met more often.
+
+    The first term is no sum, a sum of 0 has lost nothing, and what overflows has no error.
+    """
     with np.errstate(all="ignore"):
         sums = np.cumsum(rows, axis=-1)
         spacing = _spacing(sums, unit_roundoff)
         off = rows - spacing * np.rint(rows / spacing)
-    counted = np.isfinite(off) & (sums != 0.0)
-    return np.asarray(np.abs(np.where(counted, off, 0.0)[..., 1:].sum(axis=-1)))
+    off = np.where(np.isfinite(off) & (sums != 0.0), off, 0.0)[..., 1:]
+    order = np.frexp(sums[..., 1:])[1]
+    lowest = order.min(initial=0)
+    count = int(order.max(initial=0) - lowest) + 1
+    cells = np.arange(math.prod(off.shape[:-1])).reshape(*off.shape[:-1], 1) * count + order - lowest
+    each = np.bincount(cells.ravel(), off.ravel(), math.prod(off.shape[:-1]) * count)
+    return np.asarray(np.abs(each).reshape(*off.shape[:-1], count).sum(axis=-1))
 
 
 def vanishes(squares: Floats, count: Floats, total: Floats, unit_roundoff: float) -> npt.NDArray[np.bool_]:

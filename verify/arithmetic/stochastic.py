@@ -51,7 +51,6 @@ from verify.arithmetic.bounds import (
     gradients_of_forms,
     granted_model,
     in_turn,
-    is_constant,
     products_in_turn,
     vanishes,
 )
@@ -189,8 +188,6 @@ class OpenSum:
         mean = total / np.maximum(n, 1)
         variance = np.maximum(self.squares / np.maximum(n, 1) - mean * mean, 0.0)
         partial_sums = np.where(n > 2, mean * mean * n**3 / 3 + variance * n**2 / 2, total * total)
-        constant = (n > 2) & is_constant(mean, variance, unit_roundoff)  # all errors have one sign
-        partial_sums = np.where(constant, mean * mean * n**4 / 4, partial_sums)
         partial_sums = np.where((n > 1) & (self.squares > 0.0), partial_sums, 0.0)
         return np.asarray(UNIFORM * unit_roundoff * (np.sqrt(partial_sums + self.products) + n * self.untold))
 
