@@ -73,7 +73,8 @@ def test_the_words_say_what_is_promised() -> None:
     assert all(len({rung.text for rung in ladder}) == len(ladder) for ladder in LADDERS.values())
     assert LADDERS["float16"][0].text == "float32 inside, one final rounding; subnormal numbers kept"
     assert "operands of products in tf32" in LADDERS["float32"][3].text
-    assert "what the backward keeps in bfloat16" in LADDERS["bfloat16"][2].text
+    assert "the result that the backward keeps in bfloat16" in LADDERS["bfloat16"][2].text
+    assert "what the backward keeps in bfloat16" in LADDERS["bfloat16"][3].text
 
 
 # ----------------------------------------------------------------------------------- telling one from another
@@ -156,11 +157,11 @@ RUNGS = (
     ),
     ("float64", "tanh", np.tanh, LADDERS["float64"][0]),
     ("float64", "tanh", flushed(np.tanh), LADDERS["float64"][1]),
-    ("float16", "sigmoid", through_float32(sigmoid), LADDERS["float16"][0]),
-    ("float16", "sigmoid", sigmoid, LADDERS["float16"][2]),
-    ("bfloat16", "tanh", through_float32(np.tanh), LADDERS["bfloat16"][0]),
-    ("bfloat16", "tanh", through_float32(flushed(np.tanh)), LADDERS["bfloat16"][1]),
-    ("bfloat16", "sigmoid", sigmoid, LADDERS["bfloat16"][3]),
+    ("float16", "sigmoid", through_float32(sigmoid), LADDERS["float16"][1]),
+    ("float16", "sigmoid", sigmoid, LADDERS["float16"][3]),
+    ("bfloat16", "tanh", through_float32(np.tanh), LADDERS["bfloat16"][1]),
+    ("bfloat16", "tanh", through_float32(flushed(np.tanh)), LADDERS["bfloat16"][2]),
+    ("bfloat16", "sigmoid", sigmoid, LADDERS["bfloat16"][4]),
 )
 
 
@@ -217,7 +218,49 @@ def test_a_backward_may_promise_to_keep_less() -> None:
     assert outcome("vjp", "layer_norm", "float16", functions).verdict is Verdict.FAIL
     granted = outcome("vjp", "layer_norm", "float16", functions, ("saved=float16",))
     assert granted.verdict is Verdict.PASS
-    assert granted.keeps == LADDERS["float16"][1].text
+    assert granted.keeps == LADDERS["float16"][2].text
+
+
+def sigmoid_vjp(dy: Array, x: Array) -> Array:
+    """In float32, from the result."""
+    y = through_float32(sigmoid)(x).astype(np.float32)
+    return (dy.astype(np.float32) * (y * (1 - y))).astype(x.dtype)
+
+
+def tanh_vjp(dy: Array, x: Array) -> Array:
+    y = through_float32(np.tanh)(x).astype(np.float32)
+    return (dy.astype(np.float32) * (1 - y * y)).astype(x.dtype)
+
+
+def softmax_vjp(dy: Array, x: Array, *, axis: int = -1) -> Array:
+    exponentials = np.exp(x.astype(np.float32) - x.astype(np.float32).max(axis=axis, keepdims=True))
+    p = (exponentials / exponentials.sum(axis=axis, keepdims=True)).astype(x.dtype).astype(np.float32)
+    g = dy.astype(np.float32)
+    return (p * (g - (g * p).sum(axis=axis, keepdims=True))).astype(x.dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("vjp", [sigmoid_vjp, tanh_vjp, softmax_vjp])
+def test_by_default_a_half_format_keeps_the_result_as_it_is_stored_and_nothing_else(
+    vjp: Callable[..., Array], dtype: str
+) -> None:
+    op = vjp.__name__.removesuffix("_vjp")
+    default, promised = (
+        outcome("vjp", op, dtype, {vjp.__name__: vjp}, contract) for contract in ((), ("saved=float32",))
+    )
+    assert (default.verdict, promised.verdict) == (Verdict.PASS, Verdict.FAIL)
+    assert f"the result that the backward keeps in {dtype}" in default.keeps
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_who_promises_to_keep_float32_may_keep_it(dtype: str) -> None:
+    def vjp(dy: Array, x: Array) -> Array:
+        y = sigmoid(x.astype(np.float32))
+        return (dy.astype(np.float32) * (y * (1 - y))).astype(x.dtype)
+
+    kept = outcome("vjp", "sigmoid", dtype, {"sigmoid_vjp": vjp}, ("saved=float32",))
+    assert kept.verdict is Verdict.PASS
+    assert kept.keeps == LADDERS[dtype][0].text
 
 
 def layer_norm_vjp_from_bfloat16(dy: Array, x: Array, gamma: Array, beta: Array, *, eps: float = 1e-5) -> Any:
@@ -380,7 +423,7 @@ def test_the_last_rounding_is_granted_half_an_ulp_and_no_more() -> None:
 def test_the_order_of_promises_does_not_matter() -> None:
     one = promised(["saved=float16", "inside=float32"], FLOAT16)
     assert one == promised(["inside=float32", "saved=float16"], FLOAT16)
-    assert one == replace(Contract.within(FLOAT16, FLOAT32, flush=False), saved=FLOAT16)
+    assert one == Contract.within(FLOAT16, FLOAT32, flush=False).keeping(FLOAT16)
 
 
 def test_tf32_has_the_range_of_float32_and_the_precision_of_float16() -> None:

@@ -237,7 +237,7 @@ def in_turn(terms: Floats, axis: Any, unit_roundoff: float) -> Floats:
     rows = apart.reshape(*each, math.prod(added))
     by_size = np.take_along_axis(rows, np.argsort(np.abs(rows), axis=-1), axis=-1)
     orders = (rows, rows[..., ::-1], by_size, by_size[..., ::-1])
-    return np.maximum.reduce([_off_in_turn(order, unit_roundoff) for order in orders])
+    return np.asarray(np.maximum.reduce([_off_in_turn(order, unit_roundoff) for order in orders]))
 
 
 def products_in_turn(a: Floats, b: Floats, unit_roundoff: float) -> Floats:
@@ -837,7 +837,7 @@ def granted_model(grant: Grant, *, statistical: bool) -> RoundingModel:
 
 @lru_cache
 def _granted_model(promised: Promised, statistical: bool) -> RoundingModel:
-    output, inside, saved, products, flush = promised
+    output, inside, saved, _, products, flush = promised
     return RoundingModel.of(
         inside,
         statistical=statistical,
@@ -905,9 +905,13 @@ def bounded_values(
     settings: Mapping[str, Any],
     grant: Grant,
     statistical: bool = False,
+    memory: Format | None = None,
 ) -> tuple[Bounded, ...]:
-    """The outputs of an operator, each with its bound: the largest over refnet's code and the other forms."""
-    model, output = granted_model(grant, statistical=statistical), contract_of(grant).output
+    """The outputs of an operator, each with its bound: the largest over refnet's code and the other forms.
+
+    They are as stored in the format of the contract's output, unless `memory` is another.
+    """
+    model, output = granted_model(grant, statistical=statistical), memory or contract_of(grant).output
     with np.errstate(all="ignore"):
         outputs, *forms = (
             _in_memory(y, output) for y in computed_values(op, spec, in_model(inputs, model), settings)
@@ -971,8 +975,9 @@ def _bounded_vjp(
             by_slope = stored(cotangent * slope.saved(), fmt)
             gradients = (gradients[0].cover(by_slope),)
         if any(form.vjp is not None for form in spec.forms):
-            each = bounded_values(op, spec, inputs, settings, grant, statistical)
-            if contract.saved.precision < fmt.precision:
+            memory = max(contract.result, fmt, key=lambda f: f.precision)
+            each = bounded_values(op, spec, inputs, settings, grant, statistical, memory)
+            if contract.result.precision < memory.precision:
                 each = as_saved(each)
             y = each if isinstance(outputs, tuple) else each[0]
             for found in gradients_of_forms(spec, cotangent, y, in_model(inputs, model), settings):

@@ -23,8 +23,8 @@ OPERANDS: Mapping[str, Format] = MappingProxyType({"tf32": TF32, **FORMATS})
 """The formats in which the operands of a matrix product may be read."""
 
 
-Promised = tuple[Format, Format, Format, Format, bool]
-"""Output, inside, saved, products, flush: what a bound depends on."""
+Promised = tuple[Format, Format, Format, Format, Format, bool]
+"""Output, inside, saved, result, products, flush: what a bound depends on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +32,17 @@ class Contract:
     """All that a candidate promises, in one dtype.
 
     `output` is the format of the floating arguments and of the results; `inside` that of the computation and
-    of its sums; `saved` that of what a backward keeps of its forward, the output included; `products` that in
-    which the operands of a matrix product are read. `flush` grants that subnormal numbers are read, and
-    stored, as 0. With `specials` the known answers at infinities and NaN are due. `variant` is the convention
-    that must be followed: any that is known if it is empty, the reference's if it is "reference".
+    of its sums; `saved` that of what a backward keeps of its forward, and `result` that of the result among
+    it; `products` that in which the operands of a matrix product are read. `flush` grants that subnormal
+    numbers are read, and stored, as 0. With `specials` the known answers at infinities and NaN are due.
+    `variant` is the convention that must be followed: any that is known if it is empty, the reference's if it
+    is "reference".
     """
 
     output: Format
     inside: Format
     saved: Format
+    result: Format
     products: Format
     flush: bool
     specials: bool = True
@@ -49,7 +51,11 @@ class Contract:
     @classmethod
     def within(cls, output: Format, inside: Format, *, flush: bool) -> Contract:
         """Computed in one format throughout, and rounded to the output once."""
-        return cls(output, inside, inside, inside, flush)
+        return cls(output, inside, inside, inside, inside, flush)
+
+    def keeping(self, saved: Format) -> Contract:
+        """With all that a backward keeps in one format."""
+        return replace(self, saved=saved, result=saved)
 
     @property
     def text(self) -> str:
@@ -59,6 +65,8 @@ class Contract:
             parts[0] += ", one final rounding"
         if self.saved.precision < self.inside.precision:
             parts.append(f"what the backward keeps in {self.saved.name}")
+        elif self.result.precision < self.inside.precision:
+            parts.append(f"the result that the backward keeps in {self.result.name}")
         if self.products.precision < self.inside.precision:
             parts.append(f"operands of products in {self.products.name}")
         parts.append("subnormal numbers may be flushed" if self.flush else "subnormal numbers kept")
@@ -66,28 +74,37 @@ class Contract:
 
     def arithmetic(self) -> Promised:
         """What a bound depends on."""
-        return self.output, self.inside, self.saved, self.products, self.flush
+        return self.output, self.inside, self.saved, self.result, self.products, self.flush
 
 
 DEFAULTS: Mapping[str, Contract] = MappingProxyType(
     {
         "float64": Contract.within(FLOAT64, FLOAT64, flush=True),
         "float32": Contract.within(FLOAT32, FLOAT32, flush=True),
-        "float16": Contract.within(FLOAT16, FLOAT32, flush=False),
-        "bfloat16": Contract.within(BFLOAT16, FLOAT32, flush=True),
+        "float16": replace(Contract.within(FLOAT16, FLOAT32, flush=False), result=FLOAT16),
+        "bfloat16": replace(Contract.within(BFLOAT16, FLOAT32, flush=True), result=BFLOAT16),
     }
 )
 """What is asked of a candidate that promises nothing.
 
 Subnormal numbers may be flushed, as compilers and accelerators do, except on the way to float16, which lives
-on them: its smallest normal number is 6e-5. The half formats compute in float32 and round once.
+on them: its smallest normal number is 6e-5. The half formats compute in float32 and round once; a backward
+that works from the result, as of tanh, has it as it is stored.
 """
 
 
-def _looser(default: Contract) -> tuple[Contract, ...]:
-    """A default of a half format; then what is kept is rounded too; then everything is done in the format."""
-    fmt = default.output
-    return default, replace(default, saved=fmt), Contract.within(fmt, fmt, flush=default.flush)
+def _of_half(default: Contract) -> tuple[Contract, ...]:
+    """A half format. Nothing is kept in it; the result is; all that is kept; everything is done in it."""
+    fmt, flush = default.output, default.flush
+    whole = replace(default, flush=False)
+    flushing = (default,) if flush else ()
+    return (
+        whole.keeping(default.inside),
+        whole,
+        *flushing,
+        default.keeping(fmt),
+        Contract.within(fmt, fmt, flush=flush),
+    )
 
 
 LADDERS: Mapping[str, tuple[Contract, ...]] = MappingProxyType(
@@ -100,11 +117,8 @@ LADDERS: Mapping[str, tuple[Contract, ...]] = MappingProxyType(
             replace(DEFAULTS["float32"], products=TF32),
             replace(DEFAULTS["float32"], products=BFLOAT16),
         ),
-        "float16": _looser(DEFAULTS["float16"]),
-        "bfloat16": (
-            Contract.within(BFLOAT16, FLOAT32, flush=False),
-            *_looser(DEFAULTS["bfloat16"]),
-        ),
+        "float16": _of_half(DEFAULTS["float16"]),
+        "bfloat16": _of_half(DEFAULTS["bfloat16"]),
     }
 )
 """The contracts of each dtype from the strictest to the loosest."""
@@ -156,7 +170,7 @@ def _pair(option: str) -> tuple[str, str]:
 
 def _inside(contract: Contract, value: str) -> Contract:
     inside = _one_of("inside", value, FORMATS)
-    return replace(contract, inside=inside, saved=inside, products=inside)
+    return replace(contract.keeping(inside), inside=inside, products=inside)
 
 
 def _variant(contract: Contract, value: str) -> Contract:
@@ -181,7 +195,7 @@ def _choice(name: str, value: str, yes: str, no: str) -> bool:
 OPTIONS: Mapping[str, Callable[[Contract, str], Contract]] = MappingProxyType(
     {
         "inside": _inside,
-        "saved": lambda contract, value: replace(contract, saved=_one_of("saved", value, FORMATS)),
+        "saved": lambda contract, value: contract.keeping(_one_of("saved", value, FORMATS)),
         "products": lambda contract, value: replace(contract, products=_one_of("products", value, OPERANDS)),
         "subnormals": lambda contract, value: replace(
             contract, flush=_choice("subnormals", value, "flushed", "kept")

@@ -55,7 +55,7 @@ from verify.arithmetic.bounds import (
     vanishes,
 )
 from verify.arithmetic.certified import in_order
-from verify.arithmetic.contracts import Grant, contract_of
+from verify.arithmetic.contracts import Contract, Grant, contract_of
 from verify.arithmetic.formats import FLOAT64, Format
 from verify.arithmetic.instrumented import (
     REARRANGEMENTS,
@@ -730,7 +730,7 @@ def vjp_spreads(
             slope: Any = op.backward(residuals, arithmetic.read(np.ones_like(dy)))[0]
             found.append((cotangent * slope.saved(),))
         if any(form.vjp is not None for form in spec.forms):
-            kept = _as_kept(op, spec, read, settings, arithmetic)
+            kept = _as_kept(op, spec, read, settings, arithmetic, contract_of(grant))
             y = kept if isinstance(outputs, tuple) else kept[0]
             found += gradients_of_forms(spec, cotangent, y, read, settings)
         return tolerances(found, contract_of(grant).output)
@@ -796,16 +796,23 @@ def _lost_in_memory(reference: Floats, model: RoundingModel, fmt: Format) -> Flo
 
 
 def _as_kept(
-    op: Operator, spec: Spec, read: Sequence[Any], settings: Mapping[str, Any], arithmetic: Arithmetic
+    op: Operator,
+    spec: Spec,
+    read: Sequence[Any],
+    settings: Mapping[str, Any],
+    arithmetic: Arithmetic,
+    contract: Contract,
 ) -> tuple[Any, ...]:
     """The outputs as a backward may have kept them: with the errors of the worst of the forms, of which its
     own computations know nothing; and rounded to the format they are kept in."""
+    narrower = contract.result.precision < contract.inside.precision
     own, *others = (in_order(y) for y in computed_values(op, spec, read, settings))
     kept = []
     for y, *forms in zip(own, *others, strict=True):
         spreads = [_spread(y, y), *(_spread(other, y, overflows=True) for other in forms)]
         noisy = arithmetic.rounded(y.samples[:1], np.maximum.reduce(spreads)[None])
-        kept.append(Noisy(noisy, arithmetic).kept().saved())
+        result = Noisy(noisy, arithmetic)
+        kept.append(result.kept().saved() if narrower else result)
     return tuple.__new__(type(own), kept) if type(own) is not tuple else tuple(kept)
 
 
