@@ -14,6 +14,7 @@ import jsonschema
 import ml_dtypes
 import numpy as np
 import pytest
+import rich.console
 from rich.console import Console
 
 import verify.reports
@@ -294,6 +295,14 @@ def test_console_hides_nothing(width: int) -> None:
 def test_console_of_an_empty_report() -> None:
     empty = replace(REPORT, outcomes=(), notes=())
     assert "0 pass, 0 suspect, 0 fail, 0 inconclusive, 0 not-run" in printed(empty)
+
+
+def test_a_report_reads_as_it_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without colour, wherever it is: rich writes to no file in a notebook, unless it is told to."""
+    plain_text = printed(REPORT, width=100).rstrip("\n")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(rich.console, "_is_jupyter", lambda: True)
+    assert str(REPORT) == f"{REPORT}" == plain_text
 
 
 def test_console_shows_a_ratio_that_is_not_a_number() -> None:

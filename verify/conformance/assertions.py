@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from io import StringIO
 from typing import Any
-
-from rich.console import Console
 
 from verify.conformance.candidate import Candidate, Place
 from verify.conformance.check import judge_candidate, select
-from verify.reports.console import print_report
-
-WIDTH = 100
-"""Columns of the text of a failed assertion."""
 
 
 def assert_conforms(
@@ -43,9 +36,7 @@ def assert_conforms(
     candidate = Candidate(name, "", functions, (), partial(_replay, given))
     report = judge_candidate(candidate, select([op], dtypes, level, seed, case, contract))
     if report.exit_code():
-        text = StringIO()
-        print_report(report, Console(file=text, width=WIDTH, color_system=None))
-        raise AssertionError(f"{name} does not conform to {op}\n\n{text.getvalue()}")
+        raise AssertionError(f"{name} does not conform to {op}\n\n{report}")
 
 
 def _written(function: Callable[..., Any]) -> str:

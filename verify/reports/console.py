@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from itertools import chain
 from math import inf
 from typing import TypeVar
@@ -26,6 +27,9 @@ SHARED = {"step": "value", "epoch": "value"}
 
 MANY = {"sweep": "sweeps of all numbers", "law": "laws", "contract": "rules of the contract"}
 """Aspects that an operator has many of: a cell counts them."""
+
+WIDTH = 100
+"""Columns of a report that is a text."""
 
 GAP = 2
 """Blanks between two columns of the table."""
@@ -83,6 +87,13 @@ def print_report(report: Report, console: Console, *, full: bool = False) -> Non
             _print(console, Text(note), indent=2)
         console.print()
     _print_summary(report, console)
+
+
+def text_of(report: Report) -> str:
+    """The report as plain text; in a notebook too, where rich would show it rather than write it."""
+    text = StringIO()
+    print_report(report, Console(file=text, width=WIDTH, color_system=None, force_jupyter=False))
+    return text.getvalue().rstrip("\n")
 
 
 def _print(console: Console, text: Text, indent: int = 0, label: str = "") -> None:

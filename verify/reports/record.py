@@ -83,7 +83,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything that one check found.
+    """Everything that one check found; printed, it is the report that the command prints.
 
     `environment` has the versions that the figures depend on, `refnet` the version that judged.
     `failure_probability` is that of anything right being suspect, in the whole check.
@@ -100,6 +100,11 @@ class Report:
     failure_probability: float = FAILURE
     contract: tuple[str, ...] = ()
     """What was promised other than the default of each dtype, as it was given."""
+
+    def __str__(self) -> str:
+        from verify.reports.console import text_of  # which needs what stands here
+
+        return text_of(self)
 
     def count(self, verdict: Verdict) -> int:
         return Counter(outcome.verdict for outcome in self.outcomes)[verdict]
