@@ -1113,6 +1113,11 @@ def test_a_module_that_cannot_be_checked_is_a_target_error(what: str, tmp_path: 
         check(str(path))
 
 
+def test_a_gradient_that_is_an_array_is_none() -> None:
+    found = check(SimpleNamespace(relu=plain.relu, relu_vjp=np.ones(3)), ops=["relu"], level="smoke")
+    assert outcome(found, "relu", "vjp").reason == "the candidate has no relu_vjp"
+
+
 def test_a_package_that_breaks_while_it_is_looked_for_is_a_target_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1248,6 +1253,27 @@ def test_assert_conforms_raises_the_report_with_the_call_of_one_case() -> None:
     replay, *_ = re.findall(r"replay +(assert_conforms\(tanh, 'tanh', straight_through, .*\))", text)
     with pytest.raises(AssertionError, match="FAIL tanh vjp float32: 1 of 1 cases fail"):
         eval(replay, {}, {"assert_conforms": assert_conforms, **locals()})
+
+
+@pytest.mark.parametrize(
+    "given", [None, np.ones(3), ..., "kernels.py"], ids=lambda given: type(given).__name__
+)
+def test_assert_conforms_refuses_what_cannot_be_called(given: Any) -> None:
+    kind = type(given).__name__
+    with pytest.raises(TypeError, match=rf"^function is of type {kind}; required: a callable, function\("):
+        assert_conforms(given, "softmax")
+    if given is not None:
+        with pytest.raises(TypeError, match=rf"^vjp is of type {kind}; required: a callable, vjp\(dy"):
+            assert_conforms(plain.softmax, "softmax", given)
+
+
+def test_assert_conforms_is_not_silent_where_nothing_is_judged() -> None:
+    def one_hot(ids: Any, values: Any) -> Any:
+        return np.zeros(ids.shape)
+
+    with pytest.raises(AssertionError, match="nothing of it could be judged as one_hot") as raised:
+        assert_conforms(one_hot, "one_hot", level="smoke")
+    assert "the candidate takes no classes" in str(raised.value)
 
 
 # ---------------------------------------------------------------------------------- the oracle's own doubts

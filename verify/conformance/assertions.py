@@ -8,6 +8,7 @@ from typing import Any
 
 from verify.conformance.candidate import Candidate, Place
 from verify.conformance.check import judge_candidate, select
+from verify.reports.record import Verdict
 
 
 def assert_conforms(
@@ -27,9 +28,13 @@ def assert_conforms(
     `contract` is what they promise other than the default, as in `check`.
 
     Raises:
-        AssertionError: something fails; the message is the report.
+        AssertionError: something fails, or nothing could be judged; the message has the report.
+        TypeError: `function` or `vjp` cannot be called.
         UsageError: there is no such operator, dtype, level or case.
     """
+    _require_callable("function", function, "function(inputs..., *, settings...)")
+    if vjp is not None:
+        _require_callable("vjp", vjp, "vjp(dy, inputs..., *, settings...), or None")
     name = getattr(function, "__name__", type(function).__name__)
     functions = {op: function} if vjp is None else {op: function, f"{op}_vjp": vjp}
     given = ", ".join([_written(function), repr(op), *(() if vjp is None else (_written(vjp),))])
@@ -37,6 +42,13 @@ def assert_conforms(
     report = judge_candidate(candidate, select([op], dtypes, level, seed, case, contract))
     if report.exit_code():
         raise AssertionError(f"{name} does not conform to {op}\n\n{report}")
+    if report.count(Verdict.NOT_RUN) == len(report.outcomes):
+        raise AssertionError(f"{name}: nothing of it could be judged as {op}\n\n{report}")
+
+
+def _require_callable(argument: str, given: object, form: str) -> None:
+    if not callable(given):
+        raise TypeError(f"{argument} is of type {type(given).__name__}; required: a callable, {form}.")
 
 
 def _written(function: Callable[..., Any]) -> str:

@@ -186,7 +186,9 @@ def _of_object(target: object, name: str, replay: Replay) -> Candidate:
     functions: dict[str, Callable[..., Any]] = {}
     for wanted in known:
         function = _attribute(target, name, wanted)
-        vjp = _attribute(target, name, f"{wanted}_vjp") or getattr(function, "vjp", None)
+        vjp = _attribute(target, name, f"{wanted}_vjp")
+        if vjp is None:
+            vjp = _attribute(function, f"{name}.{wanted}", "vjp")
         if callable(function):
             functions[wanted] = function
         if callable(vjp):
