@@ -1267,6 +1267,16 @@ def test_assert_conforms_refuses_what_cannot_be_called(given: Any) -> None:
             assert_conforms(plain.softmax, "softmax", given)
 
 
+def test_the_call_of_what_has_no_name_has_places_to_fill_in() -> None:
+    vjp = partial(lambda slope, dy, x: slope * dy, 1)
+    with pytest.raises(AssertionError) as raised:
+        assert_conforms(lambda x: np.tanh(x), "tanh", vjp, dtypes=["float32"], level="smoke")
+    replay, *_ = re.findall(r"replay +(assert_conforms\(.*\))", str(raised.value))
+    assert replay.startswith("assert_conforms(<function>, 'tanh', <vjp>, dtypes=['float32'], ")
+    with pytest.raises(SyntaxError):
+        compile(replay, "replay", "eval")
+
+
 def test_assert_conforms_is_not_silent_where_nothing_is_judged() -> None:
     def one_hot(ids: Any, values: Any) -> Any:
         return np.zeros(ids.shape)

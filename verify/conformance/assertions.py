@@ -33,12 +33,13 @@ def assert_conforms(
         UsageError: there is no such operator, dtype, level or case.
     """
     _require_callable("function", function, "function(inputs..., *, settings...)")
+    functions, given = {op: function}, [_written(function, "<function>"), repr(op)]
     if vjp is not None:
         _require_callable("vjp", vjp, "vjp(dy, inputs..., *, settings...), or None")
+        functions[f"{op}_vjp"] = vjp
+        given.append(_written(vjp, "<vjp>"))
     name = getattr(function, "__name__", type(function).__name__)
-    functions = {op: function} if vjp is None else {op: function, f"{op}_vjp": vjp}
-    given = ", ".join([_written(function), repr(op), *(() if vjp is None else (_written(vjp),))])
-    candidate = Candidate(name, "", functions, (), partial(_replay, given))
+    candidate = Candidate(name, "", functions, (), partial(_replay, ", ".join(given)))
     report = judge_candidate(candidate, select([op], dtypes, level, seed, case, contract))
     if report.exit_code():
         raise AssertionError(f"{name} does not conform to {op}\n\n{report}")
@@ -51,10 +52,10 @@ def _require_callable(argument: str, given: object, form: str) -> None:
         raise TypeError(f"{argument} is of type {type(given).__name__}; required: a callable, {form}.")
 
 
-def _written(function: Callable[..., Any]) -> str:
-    """Its name, or "..." where it has none that could be written in a call, as a lambda."""
-    name = str(getattr(function, "__name__", "..."))
-    return name if name.isidentifier() else "..."
+def _written(function: Callable[..., Any], place: str) -> str:
+    """Its name, or a place to fill in where it has none, as a lambda; until then the call does not parse."""
+    name = str(getattr(function, "__name__", place))
+    return name if name.isidentifier() else place
 
 
 def _replay(given: str, place: Place) -> str:
