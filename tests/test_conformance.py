@@ -1267,6 +1267,24 @@ def test_assert_conforms_refuses_what_cannot_be_called(given: Any) -> None:
             assert_conforms(plain.softmax, "softmax", given)
 
 
+def test_assert_conforms_warns_of_another_convention_that_is_not_promised() -> None:
+    def rms_norm(x: Any, gamma: Any, *, eps: float = 1e-6) -> Any:
+        return x / (np.sqrt((x * x).mean(axis=-1, keepdims=True)) + eps) * gamma
+
+    judged = partial(assert_conforms, op="rms_norm", dtypes=["float64"], level="smoke")
+    with pytest.warns(UserWarning, match="rms_norm follows another convention") as told:
+        assert_conforms(rms_norm, "rms_norm", dtypes=["float64"], level="smoke")  # the line that is named
+    (warning,) = told
+    assert warning.filename == __file__
+    assert "eps-outside-the-root: eps is added to the root" in str(warning.message)
+    assert 'contract=["variant=reference"]' in str(warning.message)
+    judged(rms_norm, contract=["variant=eps-outside-the-root"])
+    with pytest.raises(AssertionError, match="FAIL rms_norm value float64"):
+        judged(rms_norm, contract=["variant=reference"])
+    judged(refnet.rms_norm)
+    assert_conforms(plain.relu, "relu", lambda dy, x: dy * (x >= 0), dtypes=["float64"], level="smoke")
+
+
 def test_the_call_of_what_has_no_name_has_places_to_fill_in() -> None:
     vjp = partial(lambda slope, dy, x: slope * dy, 1)
     with pytest.raises(AssertionError) as raised:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from specs import SPECS
 from verify.conformance.candidate import Candidate, Place
 from verify.conformance.check import judge_candidate, select
-from verify.reports.record import Verdict
+from verify.reports.record import Report, Verdict
 
 
 def assert_conforms(
@@ -25,7 +27,9 @@ def assert_conforms(
     """Judge a function, and its vjp if there is one, as the operator of this name.
 
     `function(inputs..., *, settings...)` and `vjp(dy, inputs..., *, settings...)`, as in the contract;
-    `contract` is what they promise other than the default, as in `check`.
+    `contract` is what they promise other than the default, as in `check`. What follows another convention
+    than the reference's conforms, with a UserWarning that names it, unless it is promised by its name;
+    contract=["variant=reference"] requires the plain definition.
 
     Raises:
         AssertionError: something fails, or nothing could be judged; the message has the report.
@@ -45,6 +49,21 @@ def assert_conforms(
         raise AssertionError(f"{name} does not conform to {op}\n\n{report}")
     if report.count(Verdict.NOT_RUN) == len(report.outcomes):
         raise AssertionError(f"{name}: nothing of it could be judged as {op}\n\n{report}")
+    for variant, text in _recognised(report, op):
+        if f"variant={variant}" not in contract:
+            warnings.warn(
+                f"{name} follows another convention of {op} than the reference's: {text}. To require the "
+                f'plain definition: contract=["variant=reference"]; or this one: ["variant={variant}"].',
+                stacklevel=2,
+            )
+
+
+def _recognised(report: Report, op: str) -> Iterator[tuple[str, str]]:
+    """The other definitions that are followed, by name and in words; a derivative at a kink is none."""
+    for variant in SPECS[op].variants if op in SPECS else ():
+        text = f"{variant.name}: {variant.summary}"
+        if any(text in outcome.variant for outcome in report.outcomes):
+            yield variant.name, text
 
 
 def _require_callable(argument: str, given: object, form: str) -> None:
