@@ -54,7 +54,7 @@ from verify.conformance.sweeps.block import EITHER_SIDE, _sampled_bounds, examin
 from verify.conformance.sweeps.report import write_sweep
 from verify.conformance.sweeps.tables import FOLDER, NUMBERS, folder, table
 from verify.conformance.sweeps.tally import EDGES, worst
-from verify.reports.json_report import load_schema
+from verify.reports.json_report import load_schema, to_json
 
 Array = Any
 HALF = (FLOAT16, BFLOAT16)
@@ -355,6 +355,17 @@ def test_the_limits_at_infinities_are_due() -> None:
     assert (tally.limits_lost, tally.beyond, tally.verdict) == (2, 0, verify.Verdict.FAIL)
     free = sweep(SimpleNamespace(sigmoid=sigmoid), "sigmoid", "float16", contract=["specials=any"])
     assert free.verdict is verify.Verdict.PASS
+
+
+def test_what_is_wrong_at_an_infinity_alone_shows_no_number_that_is_right() -> None:
+    def gelu(x: Array, *, approximate: str = "none") -> Array:
+        return np.where(np.isneginf(x), x.dtype.type(np.nan), OPS["gelu"](x, approximate=approximate))
+
+    report = verify.check(SimpleNamespace(gelu=gelu), ops=["gelu"], dtypes=["float16"], level="smoke")
+    (found,) = [o for o in report.outcomes if o.aspect == "sweep:value"]
+    assert found.reason == "not the limit at 1 of 2 infinities: inf at inf, nan at -inf"
+    assert (found.worst, found.ratio, found.ulp) == (None, None, None)
+    jsonschema.validate(json.loads(json.dumps(to_json(report), allow_nan=False)), load_schema())
 
 
 def test_counts_add_up_in_any_order() -> None:

@@ -61,8 +61,10 @@ def _finding(question: Question, function: Function, number: int) -> Finding:
         tally = reduce(add, tallies, Tally())
     except CandidateFails as error:
         return Finding(aspect, number, Verdict.FAIL, str(error), swept=swept)
-    worst = max(tally.offenders, key=lambda o: o.ratio, default=None)
     failed = tally.verdict is Verdict.FAIL
+    if failed and not tally.beyond:  # wrong at infinities or NaN alone, and the worst of the numbers is right
+        return Finding(aspect, number, Verdict.FAIL, _reason(tally), swept=swept)
+    worst = max(tally.offenders, key=lambda o: o.ratio, default=None)
     return Finding(
         aspect,
         number,
