@@ -1165,10 +1165,17 @@ def test_the_package_of_a_module_is_in_the_environment() -> None:
     [
         ({"target": "no_such_module_at_all"}, "no such module"),
         ({"target": "numpy.no_such_module"}, "no such module"),
-        ({"target": ""}, "no such module"),
+        ({"target": ""}, "^an empty name: no such module. Give the path of a Python file, the dotted name"),
         ({"target": "no/such/file.py"}, "there is no such file"),
+        ({"target": ".kernels"}, "^.kernels: there is no such file. Give the path of a Python file.$"),
+        ({"target": "."}, "^.: this is no file. Give the path of a Python file.$"),
+        ({"target": "/dev/null"}, "^/dev/null: this is no file"),
+        ({"target": "x" * 300 + ".py"}, "there is no such file"),
         ({"target": "refnet", "ops": ["sofmax"]}, "sofmax: no such operator. Did you mean softmax"),
         ({"target": "refnet", "dtypes": ["float128"]}, "float128: no such dtype"),
+        (
+            {"target": "refnet", "ops": []},
+        ),
         ({"target": "refnet", "level": "full"}, "full: no such level"),
         ({"target": "refnet", "seed": -1}, "counted from 0"),
         ({"target": "refnet", "case": -1}, "counted from 0"),

@@ -125,15 +125,15 @@ def _module(target: str) -> ModuleType:
         adapter = ADAPTERS[target]
         remedy = f". The adapter needs {adapter.needs}: pip install 'refnet[{adapter.extra}]'."
         return _import(target, lambda: importlib.import_module(adapter.module), remedy)
-    if target.endswith(".py") or "/" in target or os.sep in target:
-        path = Path(target)
-        if not path.is_file():
-            raise UsageError(f"{target}: there is no such file. Give the path of a Python module.")
-        return _import(target, lambda: _from_path(path))
+    if target.endswith(".py") or target.startswith(".") or "/" in target or os.sep in target:
+        if not os.path.isfile(target):
+            wrong = "this is no file" if os.path.exists(target) else "there is no such file"
+            raise UsageError(f"{target}: {wrong}. Give the path of a Python file.")
+        return _import(target, lambda: _from_path(Path(target)))
     if not _exists(target):
         raise UsageError(
-            f"{target}: no such module. Give the path of a Python file, the dotted name of an installed "
-            f"module, or the name of an adapter: {', '.join(ADAPTERS)}."
+            f"{target or 'an empty name'}: no such module. Give the path of a Python file, the dotted "
+            f"name of an installed module, or the name of an adapter: {', '.join(ADAPTERS)}."
         )
     return _import(target, lambda: importlib.import_module(target))
 
