@@ -1175,7 +1175,10 @@ def test_the_package_of_a_module_is_in_the_environment() -> None:
         ({"target": "refnet", "dtypes": ["float128"]}, "float128: no such dtype"),
         (
             {"target": "refnet", "ops": []},
+            "the list of operators is empty. Name one, as 'identity'",
         ),
+        ({"target": "refnet", "dtypes": ()}, "the list of dtypes is empty"),
+        ({"target": "refnet", "ops": [""]}, "^an empty name: no such operator"),
         ({"target": "refnet", "level": "full"}, "full: no such level"),
         ({"target": "refnet", "seed": -1}, "counted from 0"),
         ({"target": "refnet", "case": -1}, "counted from 0"),

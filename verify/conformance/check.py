@@ -97,12 +97,16 @@ def _known(
     kind: str, names: Iterable[str] | None, known: Sequence[str], default: Sequence[str] | None = None
 ) -> Sequence[str]:
     """The names, all of them known; one alone need not be in a list."""
-    chosen = [names] if isinstance(names, str) else list(names or default or known)
+    if names is None:
+        return default or known
+    chosen = [names] if isinstance(names, str) else list(names)
+    if not chosen:
+        raise UsageError(f"the list of {kind}s is empty. Name one, as {known[0]!r}, or leave the list out.")
     for name in chosen:
         if not isinstance(name, str):
             raise UsageError(f"{name!r}: each {kind} is given by its name, as {known[0]!r}.")
         if name not in known:
-            raise UsageError(f"{name}: no such {kind}. {suggestion(name, known)}")
+            raise UsageError(f"{name or 'an empty name'}: no such {kind}. {suggestion(name, known)}")
     return chosen
 
 
