@@ -139,6 +139,12 @@ def test_wrong_usage_is_2_and_says_what_is_wrong(
     assert "Traceback" not in done.output
 
 
+def test_control_characters_are_shown_and_do_nothing(candidates: Path) -> None:
+    done = refnet("check", candidates / "right.py", "--contract", "\x1b[31mred\r\x07=é")
+    assert done.exit_code == 2
+    assert r"refnet: \x1b[31mred\r\x07=é: a promise is" in done.stderr
+
+
 @pytest.mark.parametrize(("target", "message"), [("broken.py", "no GPU here"), ("empty.py", "no function")])
 def test_a_check_that_cannot_run_is_3(target: str, message: str, candidates: Path) -> None:
     done = refnet("check", candidates / target)

@@ -72,7 +72,8 @@ class _Output(Console):
 
 def _fail(message: object, code: int) -> NoReturn:
     """End with a message on standard error."""
-    text = Text.assemble(("refnet: ", "bold"), str(message), overflow="fold")
+    shown = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in str(message))
+    text = Text.assemble(("refnet: ", "bold"), shown, overflow="fold")
     Console(stderr=True).print(text, highlight=False, soft_wrap=True)
     raise typer.Exit(code)
 
