@@ -137,7 +137,7 @@ def _gelu_slope_by_erfc(dy: Any, y: Any, x: Any, *, approximate: str = "none") -
         change = (dy * x * 0.5) * (1.0 - t) * (1.0 + t) * inner
         return (dy * saved(0.5 * (1.0 + t)) + change,)
     z = -x * SQRT_HALF
-    change = (dy * 0.5 * x) * (np.exp(-(z * z)) * (2.0 / PI**0.5)) * SQRT_HALF
+    change = (dy * 0.5 * x) * saved(np.exp(-(z * z)) * (2.0 / PI**0.5)) * SQRT_HALF
     return (dy * saved(0.5 * erfc(z)) + change,)
 
 
@@ -207,6 +207,7 @@ SPECS = (
                 value=lambda x: -np.logaddexp(-x, 0.0),
                 vjp=lambda dy, y, x: (dy * saved(np.exp(-x - np.logaddexp(-x, 0.0))),),
             ),
+            Form("1 - exp(y)", "hand-written layers", vjp=lambda dy, y, x: (-dy * np.expm1(y),)),
         ),
         references=(GLOROT,),
     ),
@@ -242,6 +243,11 @@ SPECS = (
                 vjp=lambda dy, y, x, *, beta=1.0: (
                     dy / beta * saved(np.exp(beta * x - np.logaddexp(beta * x, 0.0))) * beta,
                 ),
+            ),
+            Form(
+                "1 - exp(-beta y)",
+                "hand-written layers",
+                vjp=lambda dy, y, x, *, beta=1.0: (-dy * np.expm1(-beta * y),),
             ),
         ),
         variants=(

@@ -141,9 +141,10 @@ def _smooth(t: Any, label_smoothing: float) -> Any:
     return t * (1.0 - label_smoothing) + label_smoothing / t.shape[-1]
 
 
-def _slopes(dy: Any, z: Any, t: Any, reduction: str) -> Any:
+def _slopes(dy: Any, p: Any, t: Any, reduction: str) -> Any:
+    """Of weighted targets, from probabilities."""
     share = dy * (1.0 / t[..., 0].size) if reduction == "mean" else dy
-    return (np.expand_dims(share, -1) * (saved(shifted_softmax(z)) * t.sum(axis=-1, keepdims=True) - t),)
+    return (np.expand_dims(share, -1) * (p * t.sum(axis=-1, keepdims=True) - t),)
 
 
 SPECS = (
@@ -276,14 +277,17 @@ SPECS = (
                     -(shifted_log_softmax(z) * _smooth(t, label_smoothing) * w).sum(axis=-1), reduction
                 ),
                 vjp=lambda dy, y, z, t, w, *, label_smoothing=0.0, reduction="mean": _slopes(
-                    dy, z, w * _smooth(t, label_smoothing), reduction
+                    dy, saved(shifted_softmax(z)), w * _smooth(t, label_smoothing), reduction
                 ),
             ),
             Form(
-                "minus the sum of w t (z - logsumexp(z))",
+                "minus the sum of w t (z - logsumexp(z)); exp(z - logsumexp(z)) sum(w t) - w t",
                 "hand-written losses",
                 value=lambda z, t, w, *, label_smoothing=0.0, reduction="mean": reduced(
                     -(unshifted_log_softmax(z) * _smooth(t, label_smoothing) * w).sum(axis=-1), reduction
+                ),
+                vjp=lambda dy, y, z, t, w, *, label_smoothing=0.0, reduction="mean": _slopes(
+                    dy, np.exp(saved(unshifted_log_softmax(z))), w * _smooth(t, label_smoothing), reduction
                 ),
             ),
         ),
@@ -322,7 +326,7 @@ SPECS = (
                     * (
                         (1.0 - t)
                         - ((w - 1.0) * t + 1.0)
-                        * (np.where(z < 0, 1.0, np.exp(-np.abs(z))) / (1.0 + np.exp(-np.abs(z))))
+                        * saved(np.where(z < 0, 1.0, np.exp(-np.abs(z))) / (1.0 + np.exp(-np.abs(z))))
                     ),
                 ),
             ),

@@ -331,6 +331,12 @@ def test_ones_in_a_plain_loop_go_beyond_what_random_roundings_do() -> None:
     assert abs(float(LOOPS["forwards"](*of_ones(0))) - exact) > product.error - product.terms.bias
 
 
+def test_a_large_term_that_comes_last_has_lost_all_the_others_to_those_who_begin_with_it() -> None:
+    terms = beside_one(0)[::-1]
+    error = abs(float(ORDERS["backwards"](terms, np.float32(0.0))) - math.fsum(terms.astype(np.float64)))
+    assert 0.5 * total_of(terms).error < error <= total_of(terms).error
+
+
 def test_a_product_of_few_terms_needs_no_bias() -> None:
     """Of one term again and again, in which all roundings have one sign."""
     worst = 0.0
@@ -344,9 +350,24 @@ def test_a_product_of_few_terms_needs_no_bias() -> None:
     assert 0.1 < worst <= 1.0
 
 
-def test_a_sum_that_comes_back_to_0_loses_nothing_there() -> None:
-    terms = np.array([1e-10, -1e-10, 3e-10, -2e-10])
-    assert total_of(terms.astype(np.float32)).terms.bias < 1e-16
+@pytest.mark.parametrize("exponent", [-60, -20, 30])
+def test_a_sum_has_no_scale_of_its_own(exponent: int) -> None:
+    """Not even where partial sums are 0."""
+    rng = np.random.default_rng(0)
+    pairs = np.repeat(rng.uniform(0.5, 1.0, 512).astype(np.float32), 2)
+    terms = np.concatenate([pairs * np.resize([1.0, -1.0], 1024), rng.uniform(0.5, 1.0, 40)])
+    here, there = total_of(terms), total_of(np.ldexp(terms, exponent))
+    assert here.terms.bias > 0.0
+    assert there.terms.bias == np.ldexp(here.terms.bias, exponent)
+    assert there.error == pytest.approx(np.ldexp(here.error, exponent), rel=1e-9)
+
+
+def test_what_is_kept_is_no_farther_off_where_it_surely_is_a_number() -> None:
+    model = RoundingModel.of(FLOAT32, statistical=False, flush_to_zero=False, residuals=BFLOAT16)
+    values = np.array([1.0 - 1e-7, 1.0 - 0.52 * 2.0**-9])
+    surely, doubtful = Bounded(values, [2e-7, 0.52 * 2.0**-9], model).saved().error
+    assert surely == 2e-7
+    assert doubtful >= 1.48 * 2.0**-9  # 1 - 1.04 * 2^-9 is kept as 1 - 2^-8
 
 
 def test_terms_that_no_order_loses_are_missed() -> None:

@@ -296,6 +296,15 @@ def test_what_is_saved_is_the_result_too_and_whatever_a_form_keeps(name: str) ->
     assert list(verdicts.values()) == [Verdict.FAIL, Verdict.FAIL, Verdict.PASS]
 
 
+@pytest.mark.parametrize("seed", [2, 5])
+@pytest.mark.parametrize("name", NARROW)
+def test_so_it_is_at_other_seeds(name: str, seed: int) -> None:
+    op, target = name.removesuffix("_vjp"), SimpleNamespace(**{name: vars(narrow_residuals)[name]})
+    contract = ["saved=bfloat16"]
+    report = check(target, ops=[op], dtypes=["float32"], contract=contract, level="smoke", seed=seed)
+    assert not report.exit_code()
+
+
 @pytest.mark.parametrize(
     ("op", "slope"),
     [("silu", 0.0), ("mish", 0.0), ("gelu", 0.0), ("tanh", 1.0 / 256.0), ("sigmoid", 1.0 / 512.0)],

@@ -100,6 +100,37 @@ def test_the_spread_of_a_dot_product(n: int, offset: float) -> None:
     assert agree(deviation(product + bias), U * math.sqrt((partial + squares) / 3))
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_what_sums_in_turn_are_off_by_is_granted_where_it_is_not_random(seed: int) -> None:
+    """Of two numbers over and over, of which many runs would not show it."""
+    rng = np.random.default_rng(seed)
+    terms = rng.choice(rng.uniform(0.05, 1.0, 2), 16384).astype(np.float32)
+    arithmetic = Arithmetic.of(FLOAT32)
+    row, ones = arithmetic.read(terms[None]), arithmetic.read(np.ones((16384, 1)))
+    exact = math.fsum(terms.astype(np.float64))
+    error = max(abs(float(np.cumsum(t)[-1]) - exact) for t in (terms, terms[::-1], np.sort(terms)[::-1]))
+    for total in (row.sum(axis=-1), row @ ones):
+        (tolerance,) = tolerances([total], FLOAT32)
+        assert error <= tolerance.max()
+
+
+@pytest.mark.parametrize("exponent", [-600, 0, 600])
+def test_one_more_term_loses_none_that_are_as_large(exponent: int) -> None:
+    """Of whatever size they are: squares of 2^-600 are 0, and those of 2^600 infinite."""
+    arithmetic = Arithmetic.of(FLOAT64)
+    product: Any = arithmetic.read(np.full((1, 3), np.ldexp(1.0, exponent))) @ np.full((3, 1), 0.7)
+    assert not (product + np.ldexp(1.0, exponent)).terms.bias.any()
+
+
+def test_what_is_kept_and_saturated_loses_nothing_more() -> None:
+    model = RoundingModel.of(FLOAT32, statistical=True, flush_to_zero=False, residuals=BFLOAT16)
+    arithmetic = Arithmetic(model, np.random.default_rng(0), MANY)
+    share: Any = 1.0 / (1.0 + np.exp(-arithmetic.read(np.array([16.0, 1.0]))))
+    before, after = deviation(share), deviation(share.saved())
+    assert after[0] == before[0]
+    assert after[1] > 1000.0 * before[1]
+
+
 def test_the_spread_of_a_log_sum_exp() -> None:
     """By the derivatives: of each exponential times its own error, of the sum, of the logarithm."""
     x = np.linspace(-1.0, 2.0, 7)

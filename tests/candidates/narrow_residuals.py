@@ -69,6 +69,25 @@ def softmax_cross_entropy_vjp(dy: Array, z: Array, t: Array, *, reduction: str =
     return share * (saved(plain.softmax(z)) - t)
 
 
+def weighted_softmax_cross_entropy_vjp(
+    dy: Array, z: Array, t: Array, w: Array, *, label_smoothing: float = 0.0, reduction: str = "mean"
+) -> Array:
+    """From logarithms of probabilities."""
+    smoothing, classes = z.dtype.type(label_smoothing), z.dtype.type(z.shape[-1])
+    target = w * (t * (1 - smoothing) + smoothing / classes)
+    shifted = z - z.max(axis=-1, keepdims=True)
+    y = saved(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+    share = np.expand_dims(shared(dy, reduction, t[..., 0].size), -1)
+    return share * (np.exp(y) * target.sum(axis=-1, keepdims=True) - target)
+
+
+def weighted_binary_cross_entropy_with_logits_vjp(
+    dy: Array, z: Array, t: Array, w: Array, *, reduction: str = "mean"
+) -> Array:
+    no = saved(plain.sigmoid(-z))
+    return shared(dy, reduction, z.size) * ((1 - t) - ((w - 1) * t + 1) * no)
+
+
 def softmax_cross_entropy_with_integer_labels_vjp(
     dy: Array, z: Array, labels: Array, *, reduction: str = "mean"
 ) -> Array:
@@ -112,11 +131,14 @@ def softsign_vjp(dy: Array, x: Array) -> Array:
 
 
 def softplus_vjp(dy: Array, x: Array, *, beta: float = 1.0) -> Array:
-    return dy * saved(plain.sigmoid(x * x.dtype.type(beta)))
+    """From the result."""
+    b = x.dtype.type(beta)
+    return -dy * np.expm1(-b * saved(np.logaddexp(b * x, x.dtype.type(0)) / b))
 
 
 def log_sigmoid_vjp(dy: Array, x: Array) -> Array:
-    return dy * saved(plain.sigmoid(-x))
+    """From the result."""
+    return -dy * np.expm1(saved(-np.logaddexp(-x, x.dtype.type(0))))
 
 
 def elu_vjp(dy: Array, x: Array, *, alpha: float = 1.0) -> Array:

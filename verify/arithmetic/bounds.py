@@ -273,7 +273,8 @@ def _off_in_turn(rows: Floats, unit_roundoff: float) -> Floats:
 
 def vanishes(squares: Floats, count: Floats, total: Floats, unit_roundoff: float) -> npt.NDArray[np.bool_]:
     """Whether terms, by the mean of their squares, are below half an ulp of a total that others have made."""
-    return np.asarray(np.sqrt(squares / np.maximum(count, 1)) <= 0.5 * _spacing(total, unit_roundoff))
+    size = np.sqrt(squares / np.maximum(count, 1))
+    return np.asarray((size > 0.0) & (size <= 0.5 * _spacing(total, unit_roundoff)))
 
 
 def _spacing(x: Floats, unit_roundoff: float) -> Floats:
@@ -369,14 +370,17 @@ class Bounded(Instrumented):
         return self if self.model.memory is None else stored(self, self.model.memory)
 
     def saved(self) -> Bounded:
-        """Once more rounded, at whatever scale; but what is a number of the format, as far as can be told, as
-        a sigmoid that is 1, loses no more by it. What is exact, as an input is, is kept as it is."""
+        """Once more rounded, at whatever scale; but what surely is rounded to a number within its own error,
+        as a sigmoid that is 1, is no farther off there. What is exact, as an input is, is kept as it is."""
         fmt = self.model.residuals
         if fmt is None:
             return self
-        as_it_is = np.abs(fmt.nearest(self.value) - self.value) <= self.error
-        error = np.where(as_it_is, 2.0 * self.error, stored(self, fmt).error)
-        return Bounded(self.value, np.where(self.error == 0.0, 0.0, error), self.model)
+        number = fmt.nearest(self.value)
+        apart = np.abs(number - self.value)
+        surely = apart + self.error < 0.5 * _half_an_ulp(np.abs(number), fmt)  # below a power of two too
+        as_it_is = (apart <= self.error) & surely
+        error = np.where(as_it_is | (self.error == 0.0), self.error, stored(self, fmt).error)
+        return Bounded(self.value, error, self.model)
 
     def as_computed(self) -> Bounded:
         """The same values, taken for exact: what is subtracted and added again costs its roundings only."""

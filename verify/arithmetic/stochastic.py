@@ -397,12 +397,15 @@ def _total(value: Samples, a: Samples, b: Samples, arithmetic: Arithmetic) -> No
 
 
 def _finished(terms: OpenSum, arithmetic: Arithmetic, underflow: Floats | float = 0.0) -> Noisy:
-    """The bias is no random number: every other run has it up, and the others down."""
+    """The bias is no random number: every other run has it up, and the others down, by sqrt(2) of it, because
+    the squares of what is random are added to its own."""
     deviation = terms.deviation(arithmetic.model.unit_roundoff) + underflow
     total = arithmetic.rounded(terms.total, deviation)
     if terms.bias.any() and len(total) > 1:
         runs = np.arange(len(total)).reshape(-1, *(1,) * (total.ndim - 1))
-        total = total + np.where(runs == 0, 0.0, np.where(runs % 2, 1.0, -1.0)) * (terms.bias / LAMBDA)
+        total = total + np.where(runs == 0, 0.0, np.where(runs % 2, 1.0, -1.0)) * (
+            math.sqrt(2.0) / LAMBDA * terms.bias
+        )
     return Noisy(total, arithmetic, terms)
 
 
