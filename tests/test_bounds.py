@@ -350,7 +350,7 @@ def test_a_product_of_few_terms_needs_no_bias() -> None:
     assert 0.1 < worst <= 1.0
 
 
-@pytest.mark.parametrize("exponent", [-60, -20, 30])
+@pytest.mark.parametrize("exponent", [-100, -20, 30])
 def test_a_sum_has_no_scale_of_its_own(exponent: int) -> None:
     """Not even where partial sums are 0."""
     rng = np.random.default_rng(0)

@@ -90,6 +90,12 @@ MOST_WITHOUT_BIAS = int(LAMBDA**2)
 """Terms, 63, of which the bias is within the statistical bound: sum|p| of n partial sums p is at most
 sqrt(n sum(p^2)), by the inequality of Cauchy and Schwarz."""
 
+FLOAT64_ORDERS = 1100
+"""Orders of magnitude below 1 that float64 has, and more."""
+
+MOST_ORDERS = 64
+"""Orders of magnitude below the largest partial sum: what is off in smaller ones is nothing beside it."""
+
 SQUARES_UNDERFLOW = 2.0**-900
 """Below, a sum of squares may have lost terms that count: terms of 1e-200 have squares of 0."""
 
@@ -235,6 +241,8 @@ def in_turn(terms: Floats, axis: Any, unit_roundoff: float) -> Floats:
     apart = np.moveaxis(terms, tuple(axes), tuple(range(-len(axes), 0)))
     each, added = np.split(apart.shape, [terms.ndim - len(axes)])
     rows = apart.reshape(*each, math.prod(added))
+    if rows.shape[-1] <= MOST_WITHOUT_BIAS:
+        return np.zeros(rows.shape[:-1])
     by_size = np.take_along_axis(rows, np.argsort(np.abs(rows), axis=-1), axis=-1)
     orders = (rows, rows[..., ::-1], by_size, by_size[..., ::-1])
     return np.asarray(np.maximum.reduce([_off_in_turn(order, unit_roundoff) for order in orders]))
@@ -245,7 +253,7 @@ def products_in_turn(a: Floats, b: Floats, unit_roundoff: float) -> Floats:
     u sum|t|, are within the bound whatever they have in common."""
     *_, rows, count = a.shape
     off = np.zeros((*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), rows, b.shape[-1]))
-    if count > MOST_WITHOUT_BIAS:
+    if count > MOST_WITHOUT_BIAS:  # else there is nothing to loop for
         columns = np.ascontiguousarray(np.swapaxes(b, -1, -2))
         for row in range(rows):
             off[..., row, :] = in_turn(a[..., row, None, :] * columns, -1, unit_roundoff)
@@ -263,12 +271,13 @@ def _off_in_turn(rows: Floats, unit_roundoff: float) -> Floats:
         spacing = _spacing(sums, unit_roundoff)
         off = rows - spacing * np.rint(rows / spacing)
     off = np.where(np.isfinite(off) & (sums != 0.0), off, 0.0)[..., 1:]
-    order = np.frexp(sums[..., 1:])[1]
-    lowest = order.min(initial=0)
-    count = int(order.max(initial=0) - lowest) + 1
-    cells = np.arange(math.prod(off.shape[:-1])).reshape(*off.shape[:-1], 1) * count + order - lowest
-    each = np.bincount(cells.ravel(), off.ravel(), math.prod(off.shape[:-1]) * count)
-    return np.asarray(np.abs(each).reshape(*off.shape[:-1], count).sum(axis=-1))
+    order = np.where(sums == 0.0, -FLOAT64_ORDERS, np.frexp(sums)[1])[..., 1:]
+    largest = order.max(axis=-1, keepdims=True, initial=-FLOAT64_ORDERS)
+    below = np.minimum(largest - order, MOST_ORDERS - 1)
+    rows_apart = math.prod(off.shape[:-1])
+    cells = np.arange(rows_apart).reshape(*off.shape[:-1], 1) * MOST_ORDERS + below
+    each = np.bincount(cells.ravel(), off.ravel(), rows_apart * MOST_ORDERS)
+    return np.asarray(np.abs(each).reshape(*off.shape[:-1], MOST_ORDERS).sum(axis=-1))
 
 
 def vanishes(squares: Floats, count: Floats, total: Floats, unit_roundoff: float) -> npt.NDArray[np.bool_]:
